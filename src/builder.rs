@@ -1,0 +1,266 @@
+//! Settings, and their defaults.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::process::{ExitCode, Termination};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::coordinator::ShutdownCoordinator;
+use crate::error::InstallError;
+use crate::exit_policy::ExitPolicy;
+use crate::reason::{Signal, StopReason};
+use crate::shutdown::{Core, Settings, bounded_by};
+use crate::signal::{Escalation, SignalSettings};
+use crate::stopped_probe;
+use crate::{panic, signal};
+
+const GRACE: Duration = Duration::from_secs(25);
+const CLEANUP_RESERVE: Duration = Duration::from_secs(5);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
+const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// An error is shown before the shutdown; a stderr that nobody reads may hold that up for so long.
+const SHOW: Duration = Duration::from_secs(1);
+
+/// How a program is shut down. Made by [`ShutdownCoordinator::builder`]; ends in [`install`](Self::install) or
+/// [`run`](Self::run).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use winddown::{Signal, ShutdownCoordinator};
+///
+/// let shutdown = ShutdownCoordinator::builder()
+///     .signals([Signal::INT, Signal::TERM, Signal::HUP])
+///     .grace_period(Duration::from_secs(8)) // Docker gives 10
+///     .install()?;
+/// # Ok::<(), winddown::InstallError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing before install or run"]
+pub struct ShutdownBuilder {
+    signals: Vec<Signal>,
+    grace: Duration,
+    cleanup_reserve: Option<Duration>,
+    hook_timeout: Duration,
+    debounce: Duration,
+    escalation: Option<Escalation>,
+    override_ignored: bool,
+    exit_policy: ExitPolicy,
+    exit_on_timeout: Option<bool>,
+}
+
+impl ShutdownBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            signals: vec![Signal::INT, Signal::TERM],
+            grace: GRACE,
+            cleanup_reserve: None,
+            hook_timeout: HOOK_TIMEOUT,
+            debounce: DEBOUNCE,
+            escalation: None,
+            override_ignored: false,
+            exit_policy: ExitPolicy::default(),
+            exit_on_timeout: None,
+        }
+    }
+
+    /// The signals that ask for the stop. Default: SIGINT and SIGTERM. None of them: for embedding; any number of such coordinators
+    /// may live in one process.
+    pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
+        self.signals = signals.into_iter().collect();
+        self
+    }
+
+    /// How long everything may take, from the stop to the end (P15). Default: 25 s, under the 30 that Kubernetes gives; Docker gives 10.
+    pub fn grace_period(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// The part of the grace period that the drain may not touch, so that there is time to clean up. Default: a third of it, 5 s at
+    /// most. More than the grace period is as much as the grace period.
+    pub fn cleanup_reserve(mut self, reserve: Duration) -> Self {
+        self.cleanup_reserve = Some(reserve);
+        self
+    }
+
+    /// How long one hook may run, unless it says otherwise. Default: 5 s.
+    pub fn hook_timeout(mut self, timeout: Duration) -> Self {
+        self.hook_timeout = timeout;
+        self
+    }
+
+    /// Deliveries within this time of the first are the same request (P7): a key press that arrives from the terminal and from
+    /// the parent too is one. Default: 300 ms.
+    pub fn debounce(mut self, window: Duration) -> Self {
+        self.debounce = window;
+        self
+    }
+
+    /// What a further signal does. Default: the second ends the process; without [`signals`](Self::signals), nothing.
+    pub fn escalation(mut self, escalation: Escalation) -> Self {
+        self.escalation = Some(escalation);
+        self
+    }
+
+    /// Handle also what was ignored when the program started. Default: no, so that `nohup` and a shell's background jobs work (P9).
+    pub fn override_ignored(mut self, yes: bool) -> Self {
+        self.override_ignored = yes;
+        self
+    }
+
+    /// With which status the program ends.
+    pub fn exit_policy(mut self, policy: ExitPolicy) -> Self {
+        self.exit_policy = policy;
+        self
+    }
+
+    /// End the process when the time is over and the owner has not come back. Default: yes where signals are installed. Without it, a
+    /// program that never looks at its token is cleaned up under its feet, and lives on.
+    pub fn exit_on_timeout(mut self, yes: bool) -> Self {
+        self.exit_on_timeout = Some(yes);
+        self
+    }
+
+    /// Installs the handlers and starts the two threads that wait for the stop.
+    ///
+    /// Do it early, before other threads are started: what arrives before it has its default effect. Where a signal has a
+    /// handler already, that goes on running (P11).
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`], which names what was refused; nothing stays half installed.
+    #[track_caller]
+    pub fn install(self) -> Result<ShutdownCoordinator, InstallError> {
+        self.install_at(Location::caller())
+    }
+
+    fn install_at(
+        self,
+        location: &'static Location<'static>,
+    ) -> Result<ShutdownCoordinator, InstallError> {
+        if let Some(signal) = self.signals.iter().find(|signal| !can_be_handled(**signal)) {
+            return Err(InstallError::CannotHandle(*signal));
+        }
+        let with_signals = !self.signals.is_empty();
+        let reserve = self
+            .cleanup_reserve
+            .unwrap_or_else(|| CLEANUP_RESERVE.min(self.grace / 3));
+        let settings = Settings {
+            grace: self.grace,
+            cleanup_reserve: reserve.min(self.grace),
+            hook_timeout: self.hook_timeout,
+            signals: SignalSettings {
+                debounce: self.debounce,
+                escalation: self.escalation.unwrap_or(if with_signals {
+                    Escalation::SecondSignal
+                } else {
+                    Escalation::Never
+                }),
+                exit_policy: self.exit_policy,
+                exit_on_timeout: self.exit_on_timeout.unwrap_or(with_signals),
+            },
+        };
+        let core = Core::new(settings, location).map_err(InstallError::Wakeup)?;
+        let coordinator = ShutdownCoordinator::start(Arc::new(core))?;
+        if with_signals {
+            signal::handler::install(
+                &coordinator.core().signals,
+                &self.signals,
+                self.override_ignored,
+            )
+            .inspect_err(|_| coordinator.refuse())?;
+        }
+        Ok(coordinator)
+    }
+
+    /// Runs a whole program: installs, calls `f`, and whatever way `f` ends, goes through the whole shutdown and gives the exit code.
+    ///
+    /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and is status 1, unless it is or wraps
+    /// [`Stopped`](crate::Stopped). A panic is 101, a failed installation 1. The [`ExitPolicy`] has the last word; where it says to die
+    /// by the signal, `run` does not return.
+    ///
+    /// ```no_run
+    /// use std::process::ExitCode;
+    /// use std::time::Duration;
+    ///
+    /// fn main() -> ExitCode {
+    ///     winddown::ShutdownCoordinator::builder().run(|shutdown| {
+    ///         let token = shutdown.token();
+    ///         loop {
+    ///             token.sleep(Duration::from_secs(1))?;
+    ///             println!("one more");
+    ///         }
+    ///         # #[allow(unreachable_code)]
+    ///         Ok::<_, winddown::Stopped>(())
+    ///     })
+    /// }
+    /// ```
+    #[track_caller]
+    pub fn run<R, E: Display>(
+        self,
+        f: impl FnOnce(&ShutdownCoordinator) -> Result<R, E>,
+    ) -> ExitCode {
+        let coordinator = match self.install_at(Location::caller()) {
+            Ok(coordinator) => coordinator,
+            Err(error) => {
+                show(error.to_string());
+                return ExitCode::FAILURE;
+            }
+        };
+        // The value of an Ok and the drop code of an Err are the program's too.
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            f(&coordinator)
+                .map(drop)
+                .map_err(|error| stopped_probe::show(&error))
+        }));
+        match ended {
+            Ok(Ok(()) | Err((_, true))) => {}
+            Ok(Err((error, false))) => {
+                coordinator.core().stop(StopReason::Failed {
+                    error: error.clone(),
+                });
+                show(error);
+            }
+            Err(payload) => {
+                let message = panic::message(payload);
+                coordinator.core().stop(StopReason::Panicked { message });
+            }
+        }
+        let report = coordinator.shutdown();
+        drop(coordinator);
+        report.report()
+    }
+}
+
+/// Shows an error, on a thread of its own: a stderr that is a full pipe must not hold up the shutdown.
+fn show(error: String) {
+    bounded_by("winddown-stderr", SHOW, move || {
+        // Nobody is left to tell when this fails.
+        let _ = writeln!(std::io::stderr(), "Error: {error}");
+    });
+}
+
+/// Not those that the system keeps for itself, and not those that report a fault of the program: their handler would return into
+/// the fault.
+fn can_be_handled(signal: Signal) -> bool {
+    let number = signal.number();
+    // The first two after the named ones belong to the C library.
+    let reserved =
+        cfg!(any(target_os = "linux", target_os = "android")) && (32..=33).contains(&number);
+    !reserved
+        && !matches!(
+            number,
+            libc::SIGKILL
+                | libc::SIGSTOP
+                | libc::SIGSEGV
+                | libc::SIGILL
+                | libc::SIGFPE
+                | libc::SIGBUS
+                | libc::SIGABRT
+                | libc::SIGTRAP
+                | libc::SIGSYS
+        )
+}

@@ -1,0 +1,185 @@
+//! The owner of the shutdown.
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::builder::ShutdownBuilder;
+use crate::error::InstallError;
+use crate::handle::ShutdownHandle;
+use crate::inside;
+use crate::reason::StopReason;
+use crate::report::ShutdownReport;
+use crate::shutdown::{self, Core};
+use crate::signal::{handler, listener};
+use crate::sync::Ordering;
+
+/// Owns the shutdown of a program: the signals, the threads that watch over it, and the ending.
+///
+/// There is one owner, and everybody else gets a [`ShutdownHandle`], to which it dereferences. Dropping it runs the whole shutdown
+/// and blocks until it is over (P13), so that an early `?` ends as orderly as anything else; then the signals have their old
+/// effect back (P10).
+///
+/// ```no_run
+/// use winddown::ShutdownCoordinator;
+///
+/// # fn work() {}
+/// let shutdown = ShutdownCoordinator::install()?;
+/// let token = shutdown.token();
+/// shutdown.hook("goodbye", || eprintln!("goodbye"));
+/// while !token.is_stopped() {
+///     work();
+/// }
+/// shutdown.wait().exit()
+/// # ; Ok::<(), winddown::InstallError>(())
+/// ```
+///
+/// # What it waits for
+///
+/// For what is registered ([`spawn`](ShutdownHandle::spawn), [`hold`](ShutdownHandle::hold)) and for the thread that owns it to come
+/// back: into `wait`, `shutdown`, the end of `run`, or the drop. A bare `thread::spawn` that nobody registered is not waited for. If the
+/// owner never comes back, the hooks run all the same when the time for draining is over, and the process then ends with the
+/// "timed out" status (unless [`exit_on_timeout(false)`](ShutdownBuilder::exit_on_timeout)).
+#[must_use = "dropping it runs the shutdown at once; keep it in a variable that is not `_`"]
+pub struct ShutdownCoordinator {
+    handle: ShutdownHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl ShutdownCoordinator {
+    /// Installs with the defaults: SIGINT and SIGTERM, a grace period of 25 s.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShutdownBuilder::install`].
+    #[track_caller]
+    pub fn install() -> Result<Self, InstallError> {
+        Self::builder().install()
+    }
+
+    /// The settings, at their defaults.
+    pub fn builder() -> ShutdownBuilder {
+        ShutdownBuilder::new()
+    }
+
+    /// Starts the threads; the handlers are the caller's to install.
+    pub(crate) fn start(core: Arc<Core>) -> Result<Self, InstallError> {
+        let mut coordinator = Self {
+            handle: ShutdownHandle::new(Arc::clone(&core)),
+            threads: Vec::new(),
+        };
+        let signals = Arc::clone(&core.signals);
+        coordinator.thread("winddown-watch", move || listener::listen(&signals))?;
+        coordinator.thread("winddown-runner", move || shutdown::run(&core))?;
+        Ok(coordinator)
+    }
+
+    fn thread(
+        &mut self,
+        name: &'static str,
+        f: impl FnOnce() + Send + 'static,
+    ) -> Result<(), InstallError> {
+        match std::thread::Builder::new().name(name.to_owned()).spawn(f) {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(source) => {
+                self.refuse();
+                Err(InstallError::Thread { name, source })
+            }
+        }
+    }
+
+    /// The installation failed: nothing has begun, so there is nothing to end.
+    pub(crate) fn refuse(&self) {
+        self.core().signals.released.store(true, Ordering::Release);
+        self.core().signals.ring();
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        self.handle.core()
+    }
+
+    /// What everybody else gets.
+    pub fn handle(&self) -> ShutdownHandle {
+        self.handle.clone()
+    }
+
+    /// Blocks until somebody asks for the stop, then until the shutdown is over, and gives the report.
+    ///
+    /// The thread that calls it counts as the owner, and as come back: what it still works on must be registered. Called again, or
+    /// from several threads, it gives the same report (P18). From inside a hook, task or `on_stop` it returns at once with what has
+    /// happened so far (P17).
+    pub fn wait(&self) -> ShutdownReport {
+        self.core().finish()
+    }
+
+    /// As [`wait`](Self::wait), but asks for the stop itself, with [`StopReason::Completed`], if nobody has.
+    pub fn shutdown(&self) -> ShutdownReport {
+        self.core().stop_unless_stopped(StopReason::Completed);
+        self.core().finish()
+    }
+
+    /// Whether the handlers still stand as they were installed (P11). False: something has replaced one of them, and its signal
+    /// does not arrive here any more. True without signals: then nothing can be missing.
+    pub fn is_installed(&self) -> bool {
+        let signals = &self.core().signals;
+        signals.signals.load(Ordering::Acquire) == 0 || handler::is_installed(signals)
+    }
+}
+
+impl Deref for ShutdownCoordinator {
+    type Target = ShutdownHandle;
+
+    fn deref(&self) -> &ShutdownHandle {
+        &self.handle
+    }
+}
+
+impl Drop for ShutdownCoordinator {
+    fn drop(&mut self) {
+        let core = self.core();
+        let signals = &core.signals;
+        // A forked child has a copy without the threads: there is nothing to wait for, and nothing that is its to end (P10).
+        if !signals.is_ours() {
+            return;
+        }
+        if !signals.released.load(Ordering::Acquire) {
+            core.stop_unless_stopped(if std::thread::panicking() {
+                StopReason::Panicked {
+                    message: "the thread that owns the coordinator panicked".to_owned(),
+                }
+            } else {
+                StopReason::Dropped
+            });
+            // Inside a task or hook this does not wait; the shutdown then goes on by itself.
+            signals.owner.come_back();
+            drop(core.finish());
+        }
+        handler::release(signals);
+        signals.released.store(true, Ordering::Release);
+        signals.ring();
+        signals.emergency.bell.ring();
+        if inside::is_inside(core.id) || core.is_runner_away() {
+            return;
+        }
+        for thread in std::mem::take(&mut self.threads) {
+            // Neither of the two runs user code, so neither panics, and both end at once.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for ShutdownCoordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShutdownCoordinator")
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+impl UnwindSafe for ShutdownCoordinator {}
+impl RefUnwindSafe for ShutdownCoordinator {}

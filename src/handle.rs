@@ -1,0 +1,271 @@
+//! What everybody but the owner may do.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use crate::error::{IntakeClosed, SpawnError};
+use crate::hook::{self, Body, Guard, Hook, HookOptions, HookOutput, Registered};
+use crate::reason::{Origin, Phase, Signal, StopReason};
+use crate::report::{Holder, ShutdownReport};
+use crate::shutdown::Core;
+use crate::token::StopToken;
+use crate::work::{Hold, Spawn, Task, TaskOutput};
+
+/// Stops the program, listens for the stop, and registers what the shutdown waits for and what it cleans up.
+///
+/// Cheap to clone, and safe to give to anybody. It keeps nothing alive: when the coordinator has gone, a handle still answers,
+/// the intake is closed, and a hook runs at once (P19).
+#[derive(Clone)]
+pub struct ShutdownHandle {
+    core: Arc<Core>,
+}
+
+impl ShutdownHandle {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// What listens for the stop.
+    pub fn token(&self) -> StopToken {
+        StopToken::of(&self.core.node)
+    }
+
+    /// Asks for the stop. True: this call was the first; a later reason is kept for the report (P3).
+    ///
+    /// Returns at once; [`shutdown`](crate::ShutdownCoordinator::shutdown) waits for the end. Not for a signal handler: that is what
+    /// [`feed`](Self::feed) is for.
+    pub fn stop(&self, reason: impl Into<StopReason>) -> bool {
+        self.core.stop(reason.into())
+    }
+
+    /// Registers a hook: a named closure that is called once, at the shutdown, newest first (P13).
+    ///
+    /// It is called when everything that was registered has gone, or when the time for that is over, on a thread of its own.
+    /// It may run for the coordinator's [`hook_timeout`](crate::ShutdownBuilder::hook_timeout); it gets at least 250 ms, or its share
+    /// (P16). It may return `()` or a `Result`; an `Err` or a panic is reported and does not stop the next (P14). Not called on a
+    /// forced exit, `SIGKILL`, `abort`.
+    ///
+    /// Never refused (P19): registered while cleaning it is the next to be called, registered after the end it is called at once, on
+    /// this thread.
+    ///
+    /// ```
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// shutdown.hook("say goodbye", || eprintln!("goodbye"));
+    /// shutdown.hook("remove the file", || std::fs::remove_file("/no/such/file"));
+    /// let report = shutdown.shutdown();
+    /// assert_eq!(report.hooks()[0].name(), "remove the file");
+    /// assert_eq!(report.exit_code(), 1);
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
+    #[track_caller]
+    pub fn hook<F, R>(&self, name: impl Into<Cow<'static, str>>, f: F) -> Hook
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: HookOutput,
+    {
+        self.register(HookOptions::new(name), f, Location::caller())
+    }
+
+    /// Registers a hook with times of its own, or one that runs on the forced path too.
+    #[track_caller]
+    pub fn hook_with<F, R>(&self, options: HookOptions, f: F) -> Hook
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: HookOutput,
+    {
+        self.register(options, f, Location::caller())
+    }
+
+    fn register<F, R>(
+        &self,
+        options: HookOptions,
+        f: F,
+        location: &'static Location<'static>,
+    ) -> Hook
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: HookOutput,
+    {
+        let core = &self.core;
+        let mut body: Body = Box::new(move || Some(f().into_result()));
+        if options.emergency {
+            // Without a thread for it, it is a hook like any other: better than none.
+            (body, _) = core.emergency.register(body);
+        }
+        let entry = hook::entry(options, core.settings.hook_timeout, location, body);
+        match core.hooks.register(entry) {
+            Registered::OnStack(key) => Hook::new(Some((Arc::clone(&core.hooks), key))),
+            Registered::RunNow(entry) => {
+                core.hooks.run_late(entry);
+                Hook::new(None)
+            }
+        }
+    }
+
+    /// Gives `value` a clean-up that runs once: when the guard is dropped, or at the shutdown, whichever comes first.
+    ///
+    /// ```
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// let pool = shutdown.guard("pool", vec![1, 2, 3], |pool| println!("closing {} connections", pool.len()));
+    /// assert_eq!(pool.len(), 3);
+    /// # drop(pool);
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
+    #[track_caller]
+    pub fn guard<T, F, R>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        value: T,
+        cleanup: F,
+    ) -> Guard<T>
+    where
+        T: Send + Sync + 'static,
+        F: FnOnce(&T) -> R + Send + 'static,
+        R: HookOutput,
+    {
+        let value = Arc::new(value);
+        let cleaned = Arc::clone(&value);
+        let body: Body = Box::new(move || Some(cleanup(&cleaned).into_result()));
+        let entry = hook::entry(
+            HookOptions::new(name),
+            self.core.settings.hook_timeout,
+            Location::caller(),
+            body,
+        );
+        Guard::new(&self.core.hooks, value, entry)
+    }
+
+    /// Takes a signal in as if it had arrived, with debounce and escalation: for hosts that own the handlers.
+    ///
+    /// Async-signal-safe: no lock, no allocation. With `signals([])` further signals do nothing unless
+    /// [`escalation`](crate::ShutdownBuilder::escalation) says otherwise; where it does, the second does not return.
+    pub fn feed(&self, signal: Signal) {
+        self.core.signals.take(signal, Origin::Unknown);
+    }
+
+    /// Keeps the drain open until it is dropped: "wait for me" (P21).
+    ///
+    /// # Errors
+    ///
+    /// [`IntakeClosed`], once the program has stopped (P22).
+    #[track_caller]
+    pub fn hold(&self, name: impl Into<Cow<'static, str>>) -> Result<Hold, IntakeClosed> {
+        let holders = &self.core.holders;
+        match holders.admit(name.into(), Holder::Hold, Location::caller()) {
+            Ok(key) => Ok(Hold::new(Arc::clone(holders), key)),
+            Err(_) => Err(IntakeClosed::new()),
+        }
+    }
+
+    /// Starts a thread that the shutdown waits for. Its panic, and an `Err` that is not [`Stopped`](crate::Stopped), stop the program.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], once the program has stopped (P22), or when the system has no thread.
+    ///
+    /// ```
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// # fn one_round() -> Result<(), std::fmt::Error> { Ok(()) }
+    /// let task = shutdown.spawn("rounds", |token| {
+    ///     while !token.is_stopped() {
+    ///         one_round()?;
+    ///     }
+    ///     Ok::<_, std::fmt::Error>(())
+    /// })?;
+    /// # drop(task);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, R>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<Task<R>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> R + Send + 'static,
+        R: TaskOutput,
+    {
+        self.spawn_task(name.into(), false, f, Location::caller())
+    }
+
+    /// Starts a thread without which the program makes no sense: any return of it stops the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    #[track_caller]
+    pub fn spawn_vital<F, R>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<Task<R>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> R + Send + 'static,
+        R: TaskOutput,
+    {
+        self.spawn_task(name.into(), true, f, Location::caller())
+    }
+
+    fn spawn_task<F, R>(
+        &self,
+        name: Cow<'static, str>,
+        vital: bool,
+        f: F,
+        location: &'static Location<'static>,
+    ) -> Result<Task<R>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> R + Send + 'static,
+        R: TaskOutput,
+    {
+        let core = Arc::clone(&self.core);
+        let spawn = Spawn {
+            id: self.core.id,
+            holders: Arc::clone(&self.core.holders),
+            name,
+            location,
+            vital,
+            stop: move |reason| {
+                // At the stop every vital task ends; that is not news.
+                if matches!(reason, StopReason::TaskEnded { .. }) {
+                    core.stop_unless_stopped(reason);
+                } else {
+                    core.stop(reason);
+                }
+            },
+        };
+        let token = self.token();
+        spawn.spawn(move || f(token))
+    }
+
+    /// Where the program stands.
+    pub fn phase(&self) -> Phase {
+        self.core.phase()
+    }
+
+    /// Tells `f` the report, once, when it is made: last words, also when the process is then ended because its owner never came
+    /// back.
+    ///
+    /// It runs on a thread of its own and has a second at most, or what is left of the grace period; 40 ms when nothing is.
+    /// Registered after the end it is called at once. Not called on a forced exit.
+    pub fn on_report(&self, f: impl FnOnce(&ShutdownReport) + Send + 'static) {
+        self.core.on_report(Box::new(f));
+    }
+}
+
+impl fmt::Debug for ShutdownHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShutdownHandle")
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+// No user code ever runs under the locks inside, so a panic cannot leave them half changed.
+impl UnwindSafe for ShutdownHandle {}
+impl RefUnwindSafe for ShutdownHandle {}

@@ -1,0 +1,66 @@
+//! Running one piece of user code, and saying how it ended.
+
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::panic;
+use crate::report::HookOutcome;
+
+/// A hook's closure. `None`: somebody else has run it.
+pub(crate) type Body = Box<dyn FnOnce() -> Option<Result<(), String>> + Send>;
+
+/// Runs `body`; a panic of it, or of the error it returned while that was shown, goes no further.
+pub(crate) fn caught(body: Body) -> Option<HookOutcome> {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(None) => None,
+        Ok(Some(Ok(()))) => Some(HookOutcome::Completed),
+        Ok(Some(Err(error))) => Some(HookOutcome::Failed(error)),
+        Err(payload) => Some(HookOutcome::Panicked(panic::message(payload))),
+    }
+}
+
+/// What a hook or guard may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`. Sealed.
+pub trait HookOutput: sealed::Sealed {}
+
+impl HookOutput for () {}
+impl<T, E: Display> HookOutput for Result<T, E> {}
+impl HookOutput for Never {}
+
+/// `!`, which has no name on a stable compiler: the return type of a `fn() -> !`.
+pub(crate) type Never = <fn() -> ! as sealed::Returns>::Output;
+
+pub(crate) mod sealed {
+    use std::fmt::Display;
+
+    pub trait Sealed {
+        /// How it ended, as text where it failed.
+        #[doc(hidden)]
+        fn into_result(self) -> Result<(), String>;
+    }
+
+    impl Sealed for () {
+        fn into_result(self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    impl<T, E: Display> Sealed for Result<T, E> {
+        fn into_result(self) -> Result<(), String> {
+            self.map(drop).map_err(|error| format!("{error:#}"))
+        }
+    }
+
+    impl Sealed for super::Never {
+        fn into_result(self) -> Result<(), String> {
+            self
+        }
+    }
+
+    pub trait Returns {
+        type Output;
+    }
+
+    impl<R> Returns for fn() -> R {
+        type Output = R;
+    }
+}

@@ -1,0 +1,36 @@
+//! What a panic leaves behind.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The payload that `catch_unwind` hands over.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// What the panic said, as far as it was text.
+pub(crate) fn message(payload: Payload) -> String {
+    let payload = match payload.downcast::<&'static str>() {
+        Ok(text) => return (*text).to_owned(),
+        Err(payload) => payload,
+    };
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => {
+            forget(payload);
+            "a panic without a message".to_owned()
+        }
+    }
+}
+
+/// Drops what a panic left. Its drop code may panic again, and there must be an end to it.
+fn forget(payload: Payload) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+/// For user code of which only that it has run is of interest.
+pub(crate) fn forget_payload(result: Result<(), Payload>) {
+    if let Err(payload) = result {
+        forget(payload);
+    }
+}

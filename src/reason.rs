@@ -1,0 +1,281 @@
+//! Why a program stops: plain data, no locks.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::error::UnknownSignal;
+
+/// A signal's number, with its name.
+///
+/// ```
+/// use winddown::Signal;
+///
+/// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
+/// assert_eq!(Signal::try_from(2)?, Signal::INT);
+/// assert!(Signal::try_from(4711).is_err());
+/// # Ok::<(), winddown::UnknownSignal>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The terminal or the connection went away; many daemons read their configuration again.
+    pub const HUP: Self = Self(libc::SIGHUP);
+    /// Ctrl-C.
+    pub const INT: Self = Self(libc::SIGINT);
+    /// Ctrl-\\.
+    pub const QUIT: Self = Self(libc::SIGQUIT);
+    /// An abort. Cannot be handled.
+    pub const ABRT: Self = Self(libc::SIGABRT);
+    /// The end that cannot be handled.
+    pub const KILL: Self = Self(libc::SIGKILL);
+    /// Free for the program's own use.
+    pub const USR1: Self = Self(libc::SIGUSR1);
+    /// Free for the program's own use.
+    pub const USR2: Self = Self(libc::SIGUSR2);
+    /// An invalid memory access. Cannot be handled here.
+    pub const SEGV: Self = Self(libc::SIGSEGV);
+    /// A write to a pipe that nobody reads.
+    pub const PIPE: Self = Self(libc::SIGPIPE);
+    /// The timer of `alarm(2)`.
+    pub const ALRM: Self = Self(libc::SIGALRM);
+    /// The polite request to end, as service managers send it.
+    pub const TERM: Self = Self(libc::SIGTERM);
+    /// A child has ended or stopped.
+    pub const CHLD: Self = Self(libc::SIGCHLD);
+    /// A stopped process goes on.
+    pub const CONT: Self = Self(libc::SIGCONT);
+    /// The stop that cannot be handled.
+    pub const STOP: Self = Self(libc::SIGSTOP);
+    /// Ctrl-Z.
+    pub const TSTP: Self = Self(libc::SIGTSTP);
+    /// The processor-time limit is reached.
+    pub const XCPU: Self = Self(libc::SIGXCPU);
+
+    /// The number that the system knows it by.
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+
+    /// For numbers that come back from the system or from a table of ours.
+    pub(crate) const fn from_raw(number: i32) -> Self {
+        Self(number)
+    }
+}
+
+/// The largest signal number there is: Linux has 64 of them.
+pub(crate) const MAX_SIGNAL: i32 = 64;
+
+impl TryFrom<i32> for Signal {
+    type Error = UnknownSignal;
+
+    /// # Errors
+    ///
+    /// [`UnknownSignal`] when no signal can have that number (they are 1 to 64).
+    fn try_from(number: i32) -> Result<Self, UnknownSignal> {
+        if (1..=MAX_SIGNAL).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(UnknownSignal(number))
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match signal_hook::low_level::signal_name(self.0) {
+            Some(name) => f.pad(name),
+            None => f.pad(&format!("signal {}", self.0)),
+        }
+    }
+}
+
+/// Who sent a signal, as far as the system says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A process, by `kill(2)` or the like.
+    #[non_exhaustive]
+    Process {
+        /// Its process id; 0 when it lives outside this process's pid namespace.
+        pid: u32,
+        /// The user it runs as.
+        uid: u32,
+    },
+    /// The terminal: somebody pressed a key, or hung up.
+    Terminal,
+    /// The system did not say, or the signal was [fed](crate::ShutdownHandle::feed) by the program.
+    Unknown,
+}
+
+/// A signal that arrived, and from where.
+///
+/// ```text
+/// SIGTERM from pid 4242, uid 0
+/// SIGINT from the terminal
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SignalReceived {
+    /// Which one.
+    pub signal: Signal,
+    /// Who sent it.
+    pub origin: Origin,
+}
+
+impl SignalReceived {
+    pub(crate) fn new(signal: Signal, origin: Origin) -> Self {
+        Self { signal, origin }
+    }
+}
+
+impl fmt::Display for SignalReceived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::Process { pid: 0, uid } => {
+                write!(
+                    f,
+                    "{} from outside the pid namespace, uid {uid}",
+                    self.signal
+                )
+            }
+            Origin::Process { pid, uid } => write!(f, "{} from pid {pid}, uid {uid}", self.signal),
+            Origin::Terminal => write!(f, "{} from the terminal", self.signal),
+            Origin::Unknown => write!(f, "{}", self.signal),
+        }
+    }
+}
+
+/// Why the program stops. The first reason wins (P3); the later ones are in the report.
+///
+/// ```
+/// use winddown::StopReason;
+///
+/// let reason = StopReason::from("the disk is full");
+/// assert_eq!(reason.to_string(), "requested: the disk is full");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// A signal arrived.
+    Signal(SignalReceived),
+    /// The program asked, in its own words.
+    Requested(Cow<'static, str>),
+    /// The work is done.
+    Completed,
+    /// Every stream has ended.
+    EndOfStream,
+    /// The program's main function returned an error.
+    #[non_exhaustive]
+    Failed {
+        /// The error, as text.
+        error: String,
+    },
+    /// The program's main function panicked.
+    #[non_exhaustive]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// The coordinator was dropped: an early return, a `?`.
+    Dropped,
+    /// A task returned an error.
+    #[non_exhaustive]
+    TaskFailed {
+        /// The task's name.
+        task: String,
+        /// The error, as text.
+        error: String,
+    },
+    /// A task panicked.
+    #[non_exhaustive]
+    TaskPanicked {
+        /// The task's name.
+        task: String,
+        /// What the panic said.
+        message: String,
+    },
+    /// A vital task ended.
+    #[non_exhaustive]
+    TaskEnded {
+        /// The task's name.
+        task: String,
+    },
+}
+
+impl StopReason {
+    /// The signal, where it was one.
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            Self::Signal(received) => Some(received.signal),
+            _ => None,
+        }
+    }
+
+    /// Something went wrong: an error or a panic, of the program or of a task.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::TaskFailed { .. }) || self.is_panic()
+    }
+
+    /// A panic, of the program or of a task.
+    pub fn is_panic(&self) -> bool {
+        matches!(self, Self::Panicked { .. } | Self::TaskPanicked { .. })
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(received) => received.fmt(f),
+            Self::Requested(what) => write!(f, "requested: {what}"),
+            Self::Completed => f.write_str("completed"),
+            Self::EndOfStream => f.write_str("end of stream"),
+            Self::Failed { error } => write!(f, "failed: {error}"),
+            Self::Panicked { message } => write!(f, "panicked: {message}"),
+            Self::Dropped => f.write_str("the coordinator was dropped"),
+            Self::TaskFailed { task, error } => write!(f, "task {task} failed: {error}"),
+            Self::TaskPanicked { task, message } => write!(f, "task {task} panicked: {message}"),
+            Self::TaskEnded { task } => write!(f, "task {task} ended"),
+        }
+    }
+}
+
+impl From<&'static str> for StopReason {
+    fn from(what: &'static str) -> Self {
+        Self::Requested(Cow::Borrowed(what))
+    }
+}
+
+impl From<String> for StopReason {
+    fn from(what: String) -> Self {
+        Self::Requested(Cow::Owned(what))
+    }
+}
+
+/// Where a program stands on its way from running to ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Nobody has asked for a stop.
+    Running,
+    /// A stop is announced, and work is still accepted.
+    Lingering,
+    /// Stopped, and waiting for holds, tasks, items and the owner.
+    Draining,
+    /// Hooks and guards run.
+    Cleaning,
+    /// The report is there.
+    Ended,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Lingering => "lingering",
+            Self::Draining => "draining",
+            Self::Cleaning => "cleaning",
+            Self::Ended => "ended",
+        })
+    }
+}

@@ -1,0 +1,408 @@
+//! What happened: plain data, no locks.
+
+mod display;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::Location;
+use std::process::{ExitCode, Termination};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exit_policy::{ExitPolicy, Facts};
+use crate::reason::StopReason;
+use crate::signal::exit::{self, Death};
+
+/// How one hook or guard ended (P14).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HookOutcome {
+    /// It returned.
+    Completed,
+    /// It returned this error.
+    Failed(String),
+    /// It panicked with this message.
+    Panicked(String),
+    /// It did not return in its time, and was left behind.
+    TimedOut,
+    /// It was not called: no time was left, or no thread could be had.
+    Skipped,
+}
+
+impl HookOutcome {
+    /// It was called and did what it should.
+    pub fn is_completed(&self) -> bool {
+        *self == Self::Completed
+    }
+}
+
+impl fmt::Display for HookOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("completed"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Skipped => f.write_str("skipped"),
+        }
+    }
+}
+
+/// What became of one hook or guard.
+#[derive(Clone, Debug)]
+pub struct HookReport {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) outcome: HookOutcome,
+    pub(crate) started: Duration,
+    pub(crate) took: Duration,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl HookReport {
+    /// The name it was registered under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> &HookOutcome {
+        &self.outcome
+    }
+
+    /// When it was called, counted from the stop; zero for what failed before the stop.
+    pub fn started(&self) -> Duration {
+        self.started
+    }
+
+    /// How long it ran; zero if it was skipped.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Where it was registered.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+}
+
+/// What kept the drain open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Holder {
+    /// A [`Hold`](crate::Hold).
+    Hold,
+    /// A [`Task`](crate::Task).
+    Task,
+    /// The thread that owns the coordinator.
+    Owner,
+    /// The `on_stop` closures and wakers that were being called.
+    Callbacks,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Hold => "hold",
+            Self::Task => "task",
+            Self::Owner => "owner",
+            Self::Callbacks => "on_stop",
+        })
+    }
+}
+
+/// How something that kept the drain open ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DrainOutcome {
+    /// It went in time.
+    Ended,
+    /// A task that returned this error.
+    Failed(String),
+    /// A task that panicked with this message.
+    Panicked(String),
+    /// It was still there when its time was over, and was left behind.
+    Abandoned,
+}
+
+impl fmt::Display for DrainOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("ended"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+            Self::Abandoned => f.write_str("abandoned"),
+        }
+    }
+}
+
+/// What became of something that still lived at the stop.
+#[derive(Clone, Debug)]
+pub struct DrainReport {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) holder: Holder,
+    pub(crate) outcome: DrainOutcome,
+    pub(crate) took: Duration,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl DrainReport {
+    /// The name it was registered under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is.
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> &DrainOutcome {
+        &self.outcome
+    }
+
+    /// How long it took to go, counted from the stop.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Where it was registered.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+}
+
+/// Something that was left behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Abandoned<'a> {
+    name: &'a str,
+    what: &'static str,
+    location: &'static Location<'static>,
+}
+
+impl<'a> Abandoned<'a> {
+    /// The name it was registered under.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// What it is: a hold, a task, a hook…
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
+    /// Where it was registered.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+}
+
+impl fmt::Display for Abandoned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} ({})",
+            self.what,
+            display::clean(self.name, true),
+            self.location
+        )
+    }
+}
+
+/// The shutdown as a whole, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Everything ended as it should.
+    Clean,
+    /// It ended in time, but something failed, panicked, or was abandoned.
+    Incomplete,
+    /// The time was over first: the owner did not come back, or hooks were left without any.
+    TimedOut,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Clean => "clean",
+            Self::Incomplete => "incomplete",
+            Self::TimedOut => "timed out",
+        })
+    }
+}
+
+/// Everything that happened, from the stop to the end. Cheap to clone; every caller gets the same one (P18).
+///
+/// `Display` is a waterfall of at most 100 columns: a row for everything that was waited for or called, its bar on a common axis of time, its outcome.
+/// Plain ASCII where the locale is not UTF-8; names cannot break its lines.
+///
+/// Returned from `main`, it ends the program as the [`ExitPolicy`] says.
+#[derive(Clone, Debug)]
+#[must_use = "the exit status of the program is in it: return it from main, or call exit()"]
+pub struct ShutdownReport {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) reason: StopReason,
+    pub(crate) later: Vec<StopReason>,
+    pub(crate) later_more: usize,
+    pub(crate) is_final: bool,
+    pub(crate) timed_out: bool,
+    pub(crate) hooks: Vec<HookReport>,
+    pub(crate) drained: Vec<DrainReport>,
+    pub(crate) handed_back: usize,
+    pub(crate) took: Duration,
+    pub(crate) policy: ExitPolicy,
+}
+
+impl ShutdownReport {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Why the program stopped: the first reason (P3).
+    pub fn reason(&self) -> &StopReason {
+        &self.inner.reason
+    }
+
+    /// The reasons that came later, in order: the first 16. Deliveries of a signal within the debounce window are among them.
+    pub fn later_reasons(&self) -> &[StopReason] {
+        &self.inner.later
+    }
+
+    /// How many more there were than [`later_reasons`](Self::later_reasons) keeps.
+    pub fn more_reasons(&self) -> usize {
+        self.inner.later_more
+    }
+
+    /// False only for a report that was asked for from inside the shutdown (P17): what had happened so far.
+    pub fn is_final(&self) -> bool {
+        self.inner.is_final
+    }
+
+    /// The whole in one word.
+    pub fn outcome(&self) -> Outcome {
+        if self.inner.timed_out {
+            Outcome::TimedOut
+        } else if self.anything_wrong() {
+            Outcome::Incomplete
+        } else {
+            Outcome::Clean
+        }
+    }
+
+    fn anything_wrong(&self) -> bool {
+        self.inner
+            .hooks
+            .iter()
+            .any(|hook| !hook.outcome.is_completed())
+            || self
+                .inner
+                .drained
+                .iter()
+                .any(|drained| drained.outcome != DrainOutcome::Ended)
+    }
+
+    /// Every hook and guard that was called or should have been since the stop, in the order they were called.
+    pub fn hooks(&self) -> &[HookReport] {
+        &self.inner.hooks
+    }
+
+    /// Everything that still lived at the stop, in the order it went.
+    pub fn drained(&self) -> &[DrainReport] {
+        &self.inner.drained
+    }
+
+    /// How many items were handed back.
+    pub fn handed_back(&self) -> usize {
+        self.inner.handed_back
+    }
+
+    /// What was left behind, still running.
+    pub fn abandoned(&self) -> impl Iterator<Item = Abandoned<'_>> {
+        let drained = self
+            .inner
+            .drained
+            .iter()
+            .filter(|drained| drained.outcome == DrainOutcome::Abandoned);
+        let hooks = self
+            .inner
+            .hooks
+            .iter()
+            .filter(|hook| hook.outcome == HookOutcome::TimedOut);
+        let drained = drained.map(|drained| Abandoned {
+            name: &drained.name,
+            what: match drained.holder {
+                Holder::Hold => "hold",
+                Holder::Task => "task",
+                Holder::Owner => "owner",
+                Holder::Callbacks => "on_stop",
+            },
+            location: drained.location,
+        });
+        drained.chain(hooks.map(|hook| Abandoned {
+            name: &hook.name,
+            what: "hook",
+            location: hook.location,
+        }))
+    }
+
+    /// From the stop to this report.
+    pub fn took(&self) -> Duration {
+        self.inner.took
+    }
+
+    /// What the exit policy makes of it; 128 + n where it says to die by signal n.
+    pub fn exit_code(&self) -> u8 {
+        self.death().code()
+    }
+
+    pub(crate) fn death(&self) -> Death {
+        let reasons = || std::iter::once(&self.inner.reason).chain(&self.inner.later);
+        let task_panicked = self
+            .inner
+            .drained
+            .iter()
+            .any(|drained| matches!(drained.outcome, DrainOutcome::Panicked(_)));
+        self.inner.policy.decide(Facts {
+            signal: self.inner.reason.signal(),
+            timed_out: self.inner.timed_out,
+            panicked: task_panicked || reasons().any(StopReason::is_panic),
+            failed: self.anything_wrong() || reasons().any(StopReason::is_failure),
+        })
+    }
+
+    /// Ends the process as the [`ExitPolicy`] says: writes out what stdout still buffers, then exits, or dies by the signal.
+    ///
+    /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal.
+    pub fn exit(self) -> ! {
+        crate::shutdown::flush_bounded();
+        exit::normally(self.death())
+    }
+}
+
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display::waterfall(&self.inner, self.outcome(), display::locale_is_utf8(), f)
+    }
+}
+
+impl From<ShutdownReport> for ExitCode {
+    fn from(report: ShutdownReport) -> Self {
+        ExitCode::from(report.exit_code())
+    }
+}
+
+impl Termination for ShutdownReport {
+    /// Does not return where the policy says to die by a signal.
+    fn report(self) -> ExitCode {
+        match self.death() {
+            Death::Code(code) => ExitCode::from(code),
+            Death::Signal(_) => self.exit(),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The report: made once, told to whoever wanted to hear it, and shared (P18).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::inside;
+use crate::panic::forget_payload;
+use crate::reason::StopReason;
+use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
+use crate::shutdown::sequence::{Verdict, discard};
+use crate::shutdown::teller::Teller;
+use crate::shutdown::{Core, LastWords, aside};
+use crate::token::{SLICE, Stage};
+
+/// However late it is, the last words get this long.
+const LAST_WORDS: Duration = Duration::from_millis(40);
+
+/// With time to spare they get no more than this: the program wants to end.
+const LAST_WORDS_AT_MOST: Duration = Duration::from_secs(1);
+
+/// Whoever waits for the report gives the runner this long beyond the grace period.
+const PATIENCE: Duration = Duration::from_millis(60);
+
+impl Core {
+    /// The owner has come back: waits for the report, and makes it itself where the runner cannot (P15).
+    ///
+    /// Inside user code of this coordinator, and in a forked child, it returns what has happened so far (P17).
+    pub(crate) fn finish(&self) -> ShutdownReport {
+        if inside::is_inside(self.id) || !self.signals.is_ours() {
+            return self.so_far();
+        }
+        if !self.signals.owner.come_back() {
+            park_for_ever();
+        }
+        self.holders.poke();
+        let mut progress = self.progress.lock();
+        loop {
+            if let Some(report) = &progress.report {
+                return report.clone();
+            }
+            if self.node.stop_tick().is_none() {
+                self.changed.wait(&mut progress);
+                continue;
+            }
+            let (_, deadline) = self.span();
+            let left = (deadline + PATIENCE).since(self.node.now());
+            if left.is_zero() && !progress.concluding {
+                break;
+            }
+            self.changed
+                .wait_for(&mut progress, left.clamp(Duration::from_millis(1), SLICE));
+        }
+        drop(progress);
+        discard(self.hooks.close_now());
+        let verdict = Verdict {
+            timed_out: true,
+            callbacks_left: false,
+        };
+        self.conclude(&verdict, None)
+    }
+
+    /// Makes the report final, and tells it. If somebody else does so already, waits for theirs.
+    pub(crate) fn conclude(&self, verdict: &Verdict, teller: Option<Teller>) -> ShutdownReport {
+        let words = {
+            let mut progress = self.progress.lock();
+            while progress.concluding {
+                if let Some(report) = &progress.report {
+                    return report.clone();
+                }
+                self.changed.wait(&mut progress);
+            }
+            progress.concluding = true;
+            std::mem::take(&mut progress.last_words)
+        };
+        let report = self.make(Some(verdict));
+        // P8: from here on a second signal no longer finds a shutdown to force, or it has forced one already.
+        if !self.node.advance(Stage::Stopped, Stage::Ended) {
+            park_for_ever();
+        }
+        let (_, deadline) = self.span();
+        let limit = deadline
+            .since(self.node.now())
+            .clamp(LAST_WORDS, LAST_WORDS_AT_MOST);
+        self.speak(words, &report, limit);
+        if let Some(teller) = teller {
+            teller.finish(&report, limit);
+        }
+        let mut progress = self.progress.lock();
+        progress.report = Some(report.clone());
+        // Whoever came while the others were being told.
+        let words = std::mem::take(&mut progress.last_words);
+        drop(progress);
+        self.changed.notify_all();
+        // The watchdog looks whether its work is done.
+        self.signals.listener.ring();
+        self.speak(words, &report, LAST_WORDS);
+        report
+    }
+
+    fn speak(&self, words: Vec<LastWords>, report: &ShutdownReport, limit: Duration) {
+        if words.is_empty() {
+            return;
+        }
+        let (id, report) = (self.id, report.clone());
+        aside::bounded_by("winddown-report", limit, move || {
+            let _inside = inside::enter(id);
+            for word in words {
+                forget_payload(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+                    || word(&report),
+                )));
+            }
+        });
+    }
+
+    /// `f` is told the report when it is made; at once, on this thread, if it has been.
+    pub(crate) fn on_report(&self, f: LastWords) {
+        let report = {
+            let mut progress = self.progress.lock();
+            match &progress.report {
+                None => {
+                    progress.last_words.push(f);
+                    return;
+                }
+                Some(report) => report.clone(),
+            }
+        };
+        let _inside = inside::enter(self.id);
+        f(&report);
+    }
+
+    /// What has happened so far; the final report, where there is one.
+    fn so_far(&self) -> ShutdownReport {
+        if let Some(report) = &self.progress.lock().report {
+            return report.clone();
+        }
+        self.make(None)
+    }
+
+    /// With a verdict it is final.
+    fn make(&self, verdict: Option<&Verdict>) -> ShutdownReport {
+        let word = self.node.word();
+        let (later, later_more) = self
+            .node
+            .ending()
+            .map(|ending| ending.deliveries.later(word))
+            .unwrap_or_default();
+        let (stop, _) = self.span();
+        let took = self.node.now().since(stop);
+        let mut drained = self.holders.reports(verdict.is_some());
+        let mut left = |name: Cow<'static, str>, holder| {
+            drained.push(DrainReport {
+                name,
+                holder,
+                outcome: DrainOutcome::Abandoned,
+                took,
+                location: self.location,
+            });
+        };
+        if let Some(verdict) = verdict {
+            if !self.signals.owner.is_back() {
+                left(self.owner.clone(), Holder::Owner);
+            }
+            if verdict.callbacks_left {
+                left(Cow::Borrowed("on_stop closures"), Holder::Callbacks);
+            }
+        }
+        ShutdownReport::new(Inner {
+            reason: self.node.reason().unwrap_or(StopReason::Completed),
+            later,
+            later_more,
+            is_final: verdict.is_some(),
+            timed_out: verdict.is_some_and(|verdict| verdict.timed_out),
+            hooks: self.hooks.reports(),
+            drained,
+            handed_back: 0,
+            took,
+            policy: self.settings.signals.exit_policy,
+        })
+    }
+}
+
+/// The process is being ended by somebody else, and this thread has nothing to say any more.
+fn park_for_ever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,147 @@
+//! The sequence, from the stop to the report. This room alone knows the order.
+
+mod aside;
+mod conclusion;
+mod sequence;
+mod teller;
+
+use std::borrow::Cow;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as Counter;
+use std::time::Duration;
+
+use crate::hook::{Emergency, Hooks};
+use crate::reason::{Phase, StopReason};
+use crate::report::ShutdownReport;
+use crate::signal::{SignalSettings, SignalState};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
+use crate::work::Holders;
+
+pub(crate) use aside::bounded_by;
+pub(crate) use sequence::run;
+
+/// What a program is told with its last breath.
+pub(crate) type LastWords = Box<dyn FnOnce(&ShutdownReport) + Send>;
+
+/// How long the shutdown may take, and how it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) grace: Duration,
+    /// What the drain may not touch.
+    pub(crate) cleanup_reserve: Duration,
+    /// The cap of a hook that has none of its own.
+    pub(crate) hook_timeout: Duration,
+    pub(crate) signals: SignalSettings,
+}
+
+/// Everything that a coordinator and its handles share. Each part locks for itself, and none while user code runs (P17).
+pub(crate) struct Core {
+    pub(crate) id: u64,
+    pub(crate) settings: Settings,
+    pub(crate) node: Arc<Node>,
+    pub(crate) signals: Arc<SignalState>,
+    pub(crate) holders: Arc<Holders>,
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) emergency: Arc<Emergency>,
+    /// Where the coordinator was installed, and by which thread.
+    location: &'static Location<'static>,
+    owner: Cow<'static, str>,
+    /// Hooks and guards are being run.
+    cleaning: AtomicBool,
+    /// The runner is running user code itself, as no other thread could be had.
+    runner_away: AtomicBool,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+/// What is decided about the report.
+#[derive(Default)]
+struct Progress {
+    report: Option<ShutdownReport>,
+    /// Somebody is making it.
+    concluding: bool,
+    last_words: Vec<LastWords>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        settings: Settings,
+        location: &'static Location<'static>,
+    ) -> std::io::Result<Self> {
+        static NEXT: Counter = Counter::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let node = Node::with_ending(Ending {
+            deliveries: Deliveries::new(),
+            clock: GraceClock::new(settings.grace),
+        });
+        let signals = Arc::new(SignalState::new(Arc::clone(&node), settings.signals)?);
+        let owner = std::thread::current()
+            .name()
+            .map_or(Cow::Borrowed("owner"), |name| Cow::Owned(name.to_owned()));
+        Ok(Self {
+            id,
+            settings,
+            holders: Arc::new(Holders::new(Arc::clone(&node))),
+            hooks: Arc::new(Hooks::new(id, Arc::clone(&node))),
+            emergency: Arc::new(Emergency::new(id, Arc::clone(&signals))),
+            node,
+            signals,
+            location,
+            owner,
+            cleaning: AtomicBool::new(false),
+            runner_away: AtomicBool::new(false),
+            progress: Mutex::new(Progress::default()),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Asks for the stop; a reason that came too late is kept for the report (P3). True: this call was the first.
+    pub(crate) fn stop(&self, reason: StopReason) -> bool {
+        let decided = self.node.decide(reason);
+        self.signals.ring();
+        decided
+            .map_err(|late| self.deliveries(|deliveries| deliveries.too_late(late)))
+            .is_ok()
+    }
+
+    /// Asks for the stop if nobody has; otherwise the reason is not worth keeping.
+    pub(crate) fn stop_unless_stopped(&self, reason: StopReason) -> bool {
+        let first = !self.node.is_stopped() && self.node.decide(reason).is_ok();
+        self.signals.ring();
+        first
+    }
+
+    fn deliveries(&self, f: impl FnOnce(&Deliveries)) {
+        if let Some(ending) = self.node.ending() {
+            f(&ending.deliveries);
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.node.word().stage() {
+            Stage::Running => Phase::Running,
+            Stage::Lingering => Phase::Lingering,
+            Stage::Ended => Phase::Ended,
+            Stage::Stopped | Stage::Forced if self.cleaning.load(Ordering::Acquire) => {
+                Phase::Cleaning
+            }
+            Stage::Stopped | Stage::Forced => Phase::Draining,
+        }
+    }
+
+    /// The runner is stuck in user code and may never come back.
+    pub(crate) fn is_runner_away(&self) -> bool {
+        self.runner_away.load(Ordering::Acquire)
+    }
+}
+
+/// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the process.
+pub(crate) fn flush_bounded() {
+    bounded_by(
+        "winddown-flush",
+        Duration::from_millis(20),
+        crate::signal::exit::flush,
+    );
+}

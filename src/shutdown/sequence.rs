@@ -1,0 +1,171 @@
+//! The runner: parked since the installation, and from the stop on the one that does everything in its order.
+//!
+//! It runs no user code itself, so nothing that hangs can hang it. Only where the system has no more threads it does, as then the
+//! choice is between that and not running it at all; the watchdog and whoever waits for the report do not depend on the runner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::hook::{Entry, Turn};
+use crate::inside;
+use crate::reason::{Phase, StopReason};
+use crate::shutdown::teller::Teller;
+use crate::shutdown::{Core, aside, flush_bounded};
+use crate::signal::exit;
+use crate::sync::{AtomicBool, Ordering};
+use crate::token::Announcement;
+
+/// Names in a line about what is late.
+const NAMED: usize = 8;
+
+/// For the emergency hooks that cleaning had no time for, before the process is ended.
+const EMERGENCY: Duration = Duration::from_millis(20);
+
+/// The runner's life.
+pub(crate) fn run(core: &Arc<Core>) {
+    while !core.node.is_stopped() {
+        if core.signals.released.load(Ordering::Acquire) {
+            return;
+        }
+        core.signals.runner.wait(None);
+    }
+    // P4: threads and channels before anything else.
+    let announcement = Announcement::of(&core.node);
+    core.wake_waiters();
+    // P22.
+    core.holders.close();
+    let mut teller = Teller::start(&core.node.reason().unwrap_or(StopReason::Completed));
+    teller.phase(Phase::Draining);
+    let told = announce(core, announcement);
+    let in_time = drain(core, &told, &mut teller);
+    core.cleaning.store(true, Ordering::Release);
+    teller.phase(Phase::Cleaning);
+    let (cleaned, left) = clean(core, &mut teller);
+    let verdict = Verdict {
+        timed_out: !in_time || !cleaned,
+        callbacks_left: !told.load(Ordering::Acquire),
+    };
+    let report = core.conclude(&verdict, Some(teller));
+    if core.settings.signals.exit_on_timeout && core.signals.owner.give_up() {
+        // Nobody comes to fetch the report: the process ends without its owner.
+        if !left.is_empty() {
+            core.signals.run_emergency_hooks(EMERGENCY);
+        }
+        flush_bounded();
+        exit::now(report.death());
+    }
+    discard(left);
+}
+
+/// What the sequence knows that is in nobody's list.
+pub(crate) struct Verdict {
+    /// The owner did not come back for the drain, or hooks were left without time.
+    pub(crate) timed_out: bool,
+    /// `on_stop` closures or wakers are still being called.
+    pub(crate) callbacks_left: bool,
+}
+
+/// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them. The flag says that they have
+/// returned.
+fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<AtomicBool> {
+    let told = Arc::new(AtomicBool::new(announcement.is_empty()));
+    if !announcement.is_empty() {
+        let (done, holders, id) = (Arc::clone(&told), Arc::clone(&core.holders), core.id);
+        let finish = move || {
+            let _inside = inside::enter(id);
+            announcement.finish();
+            done.store(true, Ordering::Release);
+            holders.poke();
+        };
+        if let Err(finish) = aside::start("winddown-on-stop", finish) {
+            core.away(finish);
+        }
+    }
+    told
+}
+
+/// Waits for holds, tasks, callbacks and the owner. True: the owner came back in time.
+fn drain(core: &Core, told: &AtomicBool, teller: &mut Teller) -> bool {
+    let (stop, deadline) = core.span();
+    let until = stop
+        + core
+            .settings
+            .grace
+            .saturating_sub(core.settings.cleanup_reserve);
+    let others = || core.signals.owner.is_back() && told.load(Ordering::Acquire);
+    core.holders.drain(until.min(deadline), others, || {
+        let now = core.node.now();
+        teller.late(now.since(stop), deadline.since(now), || late(core, told));
+    });
+    core.signals.owner.is_back()
+}
+
+/// Who is still there, in words.
+fn late(core: &Core, told: &AtomicBool) -> String {
+    let (first, all) = core.holders.remaining(NAMED);
+    let mut names: Vec<String> = first
+        .into_iter()
+        .map(|held| format!("{} {} ({} s)", held.holder, held.name, held.age.as_secs()))
+        .collect();
+    if all > NAMED {
+        names.push(format!("{} more", all - NAMED));
+    }
+    if !core.signals.owner.is_back() {
+        names.push(format!("the owner, thread {}", core.owner));
+    }
+    if !told.load(Ordering::Acquire) {
+        names.push("on_stop closures".to_owned());
+    }
+    names.join(", ")
+}
+
+/// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.
+fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
+    let (stop, deadline) = core.span();
+    core.hooks.begin(deadline);
+    loop {
+        let turn = core.hooks.oversee(|reports, running| {
+            teller.hooks(reports);
+            if let Some((name, age)) = running.filter(|(_, age)| *age >= Duration::from_secs(1)) {
+                let now = core.node.now();
+                teller.late(now.since(stop), deadline.since(now), || {
+                    format!("hook {name} ({} s)", age.as_secs())
+                });
+            }
+        });
+        match turn {
+            Turn::Start(generation) => core.hooks.start_worker(generation, |run| core.away(run)),
+            Turn::Over { in_time, left } => return (in_time, left),
+        }
+    }
+}
+
+/// Drops what was never called, on a thread that can be left behind: drop code is user code.
+pub(crate) fn discard(left: Vec<Entry>) {
+    if !left.is_empty() {
+        // Where there is no thread for it, its memory goes with the process.
+        let _ = aside::start("winddown-drop", move || drop(left)).map_err(std::mem::forget);
+    }
+}
+
+impl Core {
+    /// When the shutdown began, and when it must be over.
+    pub(crate) fn span(&self) -> (Tick, Tick) {
+        let stop = self.node.stop_tick().unwrap_or_else(Tick::now);
+        (stop, stop + self.settings.grace)
+    }
+
+    /// Runs user code on the runner, as there is no other thread.
+    fn away(&self, f: impl FnOnce()) {
+        self.runner_away.store(true, Ordering::Release);
+        f();
+        self.runner_away.store(false, Ordering::Release);
+    }
+
+    fn wake_waiters(&self) {
+        // P4: after the lock.
+        drop(self.progress.lock());
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,51 @@
+//! The ways of dying. Nothing else in the crate ends the process.
+
+use std::io::Write;
+
+use crate::exit_policy::signal_code;
+use crate::reason::Signal;
+use crate::signal::handler;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    Code(u8),
+    Signal(Signal),
+}
+
+impl Death {
+    /// What a parent that only looks at codes sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => signal_code(signal),
+        }
+    }
+}
+
+/// At once: no `atexit`, no destructors, no flush. Async-signal-safe.
+///
+/// Not `exit`: from a second thread it waits for ever while another is inside it, and a hung `atexit` handler may be the very
+/// thing that has to be ended.
+pub(crate) fn now(death: Death) -> ! {
+    match death {
+        Death::Code(code) => handler::exit_now(i32::from(code)),
+        Death::Signal(signal) => handler::die_by(signal),
+    }
+}
+
+/// As a program that ends by itself: with an exit code through `exit`, `atexit` handlers included.
+#[expect(clippy::exit, reason = "this is the one place where it may")]
+pub(crate) fn normally(death: Death) -> ! {
+    match death {
+        Death::Code(code) => std::process::exit(i32::from(code)),
+        Death::Signal(signal) => handler::die_by(signal),
+    }
+}
+
+/// Writes out what stdout still buffers, as a death by a signal would lose it. May block on a full pipe: call it from a thread
+/// that can be left behind.
+pub(crate) fn flush() {
+    // Nobody is left to tell of an error, and a thread that holds the lock may be hung.
+    let _ = std::io::stdout().lock().flush();
+}

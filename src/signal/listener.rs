@@ -1,0 +1,49 @@
+//! The watchdog: ends a process whose grace period is over, whatever the rest of it does (P15).
+//!
+//! It takes no lock, allocates nothing, logs nothing, and runs nobody's code (P12): it works when everything else is stuck.
+
+use std::time::Duration;
+
+use crate::signal::exit;
+use crate::signal::state::SignalState;
+use crate::sync::Ordering;
+use crate::token::{SLICE, Stage};
+
+/// After the grace period the runner has this long for its last words, before the watchdog takes over…
+const LAST_WORDS: Duration = Duration::from_millis(60);
+
+/// …and the emergency hooks, if nobody has run them, have this long. Together they stay within P15's 100 ms.
+const EMERGENCY: Duration = Duration::from_millis(25);
+
+/// The listener's life: parked until the stop (P23), then looking at the clock until the end.
+pub(crate) fn listen(state: &SignalState) {
+    let Some(ending) = state.node.ending() else {
+        return;
+    };
+    while !state.released.load(Ordering::Acquire) {
+        let word = state.node.word();
+        let owner_back = state.owner.is_back();
+        match word.stage() {
+            Stage::Running | Stage::Lingering | Stage::Forced => state.listener.wait(None),
+            // Over, and somebody is there to go on.
+            Stage::Ended if owner_back || !state.settings.exit_on_timeout => {
+                state.listener.wait(None);
+            }
+            Stage::Stopped | Stage::Ended => {
+                let stop = word.when();
+                let now = ending.clock.now(stop);
+                let limit = ending.clock.deadline(stop) + LAST_WORDS;
+                if now >= limit
+                    && state.settings.exit_on_timeout
+                    && state.node.advance(Stage::Stopped, Stage::Forced)
+                {
+                    let death = state.death_by_timeout();
+                    state.run_emergency_hooks(EMERGENCY);
+                    exit::now(death);
+                }
+                let left = if now < limit { limit.since(now) } else { SLICE };
+                state.listener.wait(Some(left.min(SLICE)));
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Signals: the handler, what it decides, the watchdog, the ways of dying.
+
+mod bell;
+pub(crate) mod exit;
+pub(crate) mod handler;
+pub(crate) mod listener;
+pub(crate) mod state;
+
+pub use state::Escalation;
+pub(crate) use state::{SignalSettings, SignalState};

@@ -1,0 +1,347 @@
+//! What a delivered signal does, as a plain function of the state, the signal and the time.
+//!
+//! Everything here is lock-free and allocates nothing (P12): the handler calls it, and so may any thread.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::exit_policy::{ExitPolicy, Facts};
+use crate::reason::{Origin, Signal};
+use crate::signal::bell::Bell;
+use crate::signal::exit::{self, Death};
+use crate::signal::handler;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::token::{By, Node, Stage};
+
+/// What a further signal does, once the first has asked for the stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Escalation {
+    /// The second signal ends the process, whatever it is doing (P8). Deliveries within the debounce window count as one.
+    #[default]
+    SecondSignal,
+    /// Further signals are noted in the report and do nothing else. The grace period still holds.
+    Never,
+}
+
+/// All emergency hooks together may take this long on the forced path.
+pub(crate) const EMERGENCY_BUDGET: Duration = Duration::from_millis(250);
+
+/// A key press that arrives twice must not cut the emergency hooks short that it has started itself.
+const FORCED_TWICE: Duration = Duration::from_millis(50);
+
+/// What a delivery turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It made the program stop: wake everybody.
+    Stop,
+    /// It belongs to a request that was made already, or changes nothing.
+    Noted,
+    /// It is the one that ends the process.
+    Force,
+    /// The process is being ended already: no more waiting.
+    AtOnce,
+}
+
+/// How signals are answered; fixed at the installation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SignalSettings {
+    pub(crate) debounce: Duration,
+    pub(crate) escalation: Escalation,
+    pub(crate) exit_policy: ExitPolicy,
+    /// The watchdog ends the process when the grace period is over.
+    pub(crate) exit_on_timeout: bool,
+}
+
+/// What the handler, the listener and the runner share.
+pub(crate) struct SignalState {
+    pub(crate) node: Arc<Node>,
+    pub(crate) settings: SignalSettings,
+    /// The process it belongs to: a forked child has a copy that is none of its business (P10).
+    pub(crate) process: u32,
+    /// The signals this coordinator answers to, a bit each.
+    pub(crate) signals: AtomicU64,
+    pub(crate) listener: Bell,
+    pub(crate) runner: Bell,
+    pub(crate) emergency: EmergencyLine,
+    pub(crate) owner: OwnerWord,
+    /// The coordinator is gone: the listener may go too.
+    pub(crate) released: AtomicBool,
+    forced_at: AtomicU64,
+}
+
+/// Between the handler and the thread of the emergency hooks.
+pub(crate) struct EmergencyLine {
+    /// There is a thread to wake.
+    pub(crate) armed: AtomicBool,
+    pub(crate) bell: Bell,
+    /// The forced path has come.
+    pub(crate) called: AtomicBool,
+    /// It has run them all.
+    pub(crate) done: AtomicBool,
+}
+
+impl SignalState {
+    /// # Errors
+    ///
+    /// What the system says where it has nothing to wake a thread with.
+    pub(crate) fn new(node: Arc<Node>, settings: SignalSettings) -> io::Result<Self> {
+        Ok(Self {
+            node,
+            settings,
+            process: std::process::id(),
+            signals: AtomicU64::new(0),
+            listener: Bell::new()?,
+            runner: Bell::new()?,
+            emergency: EmergencyLine {
+                armed: AtomicBool::new(false),
+                bell: Bell::new()?,
+                called: AtomicBool::new(false),
+                done: AtomicBool::new(false),
+            },
+            owner: OwnerWord::default(),
+            released: AtomicBool::new(false),
+            forced_at: AtomicU64::new(0),
+        })
+    }
+
+    /// This is the process that installed it, not a forked child.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    pub(crate) fn answers_to(&self, signal: Signal) -> bool {
+        self.signals.load(Ordering::Acquire) & bit(signal) != 0
+    }
+
+    /// Takes a delivery in, does what it asks for, and does not come back when that is the end.
+    ///
+    /// Async-signal-safe; this is the whole handler, and the whole of `feed`.
+    pub(crate) fn take(&self, signal: Signal, origin: Origin) {
+        match self.judge(signal, origin, Tick::now()) {
+            Answer::Stop => self.ring(),
+            Answer::Noted => {}
+            Answer::Force => {
+                self.run_emergency_hooks(EMERGENCY_BUDGET);
+                self.die(signal);
+            }
+            Answer::AtOnce => self.die(signal),
+        }
+    }
+
+    /// Decides what a delivery is. Two deliveries never both stop, and never both force.
+    pub(crate) fn judge(&self, signal: Signal, origin: Origin, now: Tick) -> Answer {
+        let Some(ending) = self.node.ending() else {
+            return Answer::Noted;
+        };
+        let record = self.node.record(signal, origin, now);
+        let polite = ending.deliveries.be_polite(now);
+        // P6 holds for nested handlers too: the one inside may find the polite one claimed and the token not yet stopped by
+        // the one it interrupted, which cannot go on before this one returns. So whoever comes first stops it.
+        if self
+            .node
+            .stop_by_signal(Stage::Stopped, signal, record, now)
+        {
+            return Answer::Stop;
+        }
+        // Escalation counts signals, not stops: after a programmatic stop the first signal is still the polite one (P8).
+        let Err(first) = polite else {
+            return Answer::Noted;
+        };
+        if self.node.word().stage() == Stage::Forced {
+            let forced = Tick::from_nanos(self.forced_at.load(Ordering::Acquire));
+            let twice = now.since(forced) < FORCED_TWICE.min(self.settings.debounce);
+            return if twice { Answer::Noted } else { Answer::AtOnce };
+        }
+        // P7.
+        if now.since(first) < self.settings.debounce
+            || self.settings.escalation == Escalation::Never
+        {
+            return Answer::Noted;
+        }
+        self.forced_at.store(now.nanos(), Ordering::Release);
+        if self.node.advance(Stage::Stopped, Stage::Forced) {
+            Answer::Force
+        } else {
+            Answer::AtOnce
+        }
+    }
+
+    /// Wakes the two threads that wait for a stop. Async-signal-safe.
+    pub(crate) fn ring(&self) {
+        self.runner.ring();
+        self.listener.ring();
+    }
+
+    /// Lets the emergency hooks run, on their own thread, for as long as `budget` allows. Async-signal-safe.
+    pub(crate) fn run_emergency_hooks(&self, budget: Duration) {
+        if !self.emergency.armed.load(Ordering::Acquire) {
+            return;
+        }
+        self.emergency.called.store(true, Ordering::Release);
+        self.emergency.bell.ring();
+        let deadline = Tick::now() + budget;
+        while !self.emergency.done.load(Ordering::Acquire) && Tick::now() < deadline {
+            handler::pause_a_millisecond();
+        }
+    }
+
+    /// The second signal's way out.
+    fn die(&self, signal: Signal) -> ! {
+        exit::now(self.settings.exit_policy.forced_by(signal))
+    }
+
+    /// The watchdog's way out: everything that decides it is in one word.
+    pub(crate) fn death_by_timeout(&self) -> Death {
+        let word = self.node.word();
+        self.settings.exit_policy.decide(Facts {
+            signal: (word.by() == By::Signal).then(|| word.signal()),
+            timed_out: true,
+            panicked: false,
+            failed: false,
+        })
+    }
+}
+
+/// Whether the thread that owns the coordinator has come back, or the process goes without it: one decision.
+#[derive(Default)]
+pub(crate) struct OwnerWord(AtomicU8);
+
+impl OwnerWord {
+    const AWAY: u8 = 0;
+    const BACK: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// True: in time. False: the process is being ended without it.
+    pub(crate) fn come_back(&self) -> bool {
+        self.0
+            .compare_exchange(Self::AWAY, Self::BACK, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+            || self.is_back()
+    }
+
+    /// True: it is still away, and its coming back will be too late.
+    pub(crate) fn give_up(&self) -> bool {
+        self.0
+            .compare_exchange(
+                Self::AWAY,
+                Self::GIVEN_UP,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
+    }
+
+    pub(crate) fn is_back(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::BACK
+    }
+}
+
+/// The place of a signal in a set of them.
+pub(crate) fn bit(signal: Signal) -> u64 {
+    1 << (signal.number() - 1).clamp(0, 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Deliveries, Ending, GraceClock};
+
+    fn state(debounce: Duration, escalation: Escalation) -> SignalState {
+        let node = Node::with_ending(Ending {
+            deliveries: Deliveries::new(),
+            clock: GraceClock::new(Duration::from_secs(1)),
+        });
+        let exit_policy = ExitPolicy::default();
+        SignalState::new(
+            node,
+            SignalSettings {
+                debounce,
+                escalation,
+                exit_policy,
+                exit_on_timeout: false,
+            },
+        )
+        .unwrap()
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(ms: u32) -> Tick {
+        Tick::from_nanos(1_000_000_000) + MS * ms
+    }
+
+    #[test]
+    fn the_first_stops_and_the_window_belongs_to_it() {
+        let state = state(MS * 300, Escalation::SecondSignal);
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Terminal, at(0)),
+            Answer::Stop
+        );
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Unknown, at(4)),
+            Answer::Noted
+        );
+        assert_eq!(
+            state.judge(Signal::TERM, Origin::Unknown, at(299)),
+            Answer::Noted
+        );
+        assert_eq!(
+            state.judge(Signal::TERM, Origin::Unknown, at(300)),
+            Answer::Force
+        );
+        assert_eq!(
+            state.judge(Signal::TERM, Origin::Unknown, at(304)),
+            Answer::Noted
+        );
+        assert_eq!(
+            state.judge(Signal::TERM, Origin::Unknown, at(400)),
+            Answer::AtOnce
+        );
+    }
+
+    #[test]
+    fn after_a_programmatic_stop_the_first_signal_is_polite() {
+        let state = state(Duration::ZERO, Escalation::SecondSignal);
+        assert!(state.node.decide("by hand".into()).is_ok());
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Unknown, at(0)),
+            Answer::Noted
+        );
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Unknown, at(1)),
+            Answer::Force
+        );
+    }
+
+    #[test]
+    fn never_never_forces() {
+        let state = state(Duration::ZERO, Escalation::Never);
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Unknown, at(0)),
+            Answer::Stop
+        );
+        for n in 1..100 {
+            assert_eq!(
+                state.judge(Signal::INT, Origin::Unknown, at(n)),
+                Answer::Noted
+            );
+        }
+    }
+
+    #[test]
+    fn ended_or_forced_is_one_decision() {
+        let state = state(Duration::ZERO, Escalation::SecondSignal);
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Unknown, at(0)),
+            Answer::Stop
+        );
+        assert_eq!(
+            state.judge(Signal::INT, Origin::Unknown, at(1)),
+            Answer::Force
+        );
+        assert!(!state.node.advance(Stage::Stopped, Stage::Ended));
+    }
+}

@@ -1,0 +1,59 @@
+//! Telling everybody under a node that it has stopped: threads and channels first, then wakers, then `on_stop`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::panic::forget_payload;
+use crate::reason::StopReason;
+use crate::token::node::{Callback, Node};
+
+/// What is left to do after the threads and channels have been woken: user code.
+pub(crate) struct Announcement {
+    wakers: Vec<Waker>,
+    callbacks: Vec<(Arc<Node>, Vec<Callback>)>,
+}
+
+impl Announcement {
+    /// Wakes the threads and channels of `node`, which is stopped, and of everything below it. No user code.
+    pub(crate) fn of(node: &Arc<Node>) -> Self {
+        let mut announcement = Self {
+            wakers: Vec::new(),
+            callbacks: Vec::new(),
+        };
+        let mut todo = vec![Arc::clone(node)];
+        while let Some(node) = todo.pop() {
+            let waiting = node.wake();
+            for child in waiting.children {
+                if let Some(child) = child.upgrade() {
+                    child.stop_by_parent();
+                    todo.push(child);
+                }
+            }
+            announcement.wakers.extend(waiting.wakers);
+            if !waiting.callbacks.is_empty() {
+                announcement.callbacks.push((node, waiting.callbacks));
+            }
+        }
+        announcement
+    }
+
+    /// There is no user code to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.callbacks.is_empty()
+    }
+
+    /// Wakes the futures, then calls the `on_stop` closures in the order they were registered, node by node. A panic of
+    /// one does not stop the next.
+    pub(crate) fn finish(self) {
+        for waker in self.wakers {
+            forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
+        for (node, callbacks) in self.callbacks {
+            let reason = node.reason().unwrap_or(StopReason::Completed);
+            for callback in callbacks {
+                forget_payload(catch_unwind(AssertUnwindSafe(|| callback(&reason))));
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The signals that a coordinator has seen, and the reasons that came too late.
+//!
+//! A handler writes here without a lock: it claims a record with one addition, fills it, and only then moves the
+//! token's word, which names the record (P2).
+
+use crate::clock::Tick;
+use crate::reason::{Origin, Signal, SignalReceived, StopReason};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::token::word::{By, NO_RECORD, Word};
+
+/// As many later reasons are kept; of the others only the number.
+const KEPT: usize = 16;
+
+/// One more than are kept: the winner has a record too.
+const RECORDS: usize = KEPT + 1;
+
+/// Bits of `Record::what`.
+const FILLED: u64 = 1 << 63;
+const FROM_PROCESS: u64 = 1 << 8;
+const FROM_TERMINAL: u64 = 1 << 9;
+
+#[derive(Default)]
+struct Record {
+    /// `FILLED`, an origin bit, the signal's number. Written last.
+    what: AtomicU64,
+    /// pid and uid, 32 bits each.
+    who: AtomicU64,
+    when: AtomicU64,
+}
+
+impl Record {
+    fn fill(&self, signal: Signal, origin: Origin, when: Tick) {
+        let (from, who) = match origin {
+            Origin::Process { pid, uid } => (FROM_PROCESS, u64::from(pid) << 32 | u64::from(uid)),
+            Origin::Terminal => (FROM_TERMINAL, 0),
+            Origin::Unknown => (0, 0),
+        };
+        self.who.store(who, Ordering::Relaxed);
+        self.when.store(when.nanos(), Ordering::Relaxed);
+        let number = u64::from(signal.number().unsigned_abs());
+        self.what.store(FILLED | from | number, Ordering::Release);
+    }
+
+    fn read(&self) -> Option<(Tick, SignalReceived)> {
+        let what = self.what.load(Ordering::Acquire);
+        if what & FILLED == 0 {
+            return None;
+        }
+        let origin = if what & FROM_PROCESS != 0 {
+            let who = self.who.load(Ordering::Relaxed);
+            let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+            Origin::Process {
+                pid: half(who >> 32),
+                uid: half(who),
+            }
+        } else if what & FROM_TERMINAL != 0 {
+            Origin::Terminal
+        } else {
+            Origin::Unknown
+        };
+        let signal = Signal::from_raw((what & 0x7f) as i32);
+        let when = Tick::from_nanos(self.when.load(Ordering::Relaxed));
+        Some((when, SignalReceived::new(signal, origin)))
+    }
+}
+
+/// See the module.
+pub(crate) struct Deliveries {
+    /// When the first signal came, in nanoseconds, never 0 then: the one that escalation and debounce count from.
+    polite: AtomicU64,
+    claimed: AtomicUsize,
+    records: [Record; RECORDS],
+    late: Mutex<Late>,
+}
+
+#[derive(Default)]
+struct Late {
+    kept: Vec<(Tick, StopReason)>,
+    more: usize,
+}
+
+impl Deliveries {
+    pub(crate) fn new() -> Self {
+        Self {
+            polite: AtomicU64::new(0),
+            claimed: AtomicUsize::new(0),
+            records: Default::default(),
+            late: Mutex::new(Late::default()),
+        }
+    }
+
+    /// Makes this delivery the polite one if there was none; otherwise says when that was. Async-signal-safe.
+    pub(crate) fn be_polite(&self, now: Tick) -> Result<(), Tick> {
+        let now = now.nanos().max(1);
+        // One read-modify-write: with a load and a store two handlers could both be the first.
+        self.polite
+            .compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .map_err(Tick::from_nanos)
+    }
+
+    /// Keeps a delivery and says where. Async-signal-safe.
+    pub(crate) fn record(&self, signal: Signal, origin: Origin, now: Tick) -> usize {
+        let index = self.claimed.fetch_add(1, Ordering::Relaxed);
+        match self.records.get(index) {
+            Some(record) => {
+                record.fill(signal, origin, now);
+                index
+            }
+            None => NO_RECORD,
+        }
+    }
+
+    /// The signal that `word` tells of.
+    pub(crate) fn received(&self, word: Word) -> SignalReceived {
+        self.records
+            .get(word.record())
+            .and_then(Record::read)
+            .map_or_else(
+                || SignalReceived::new(word.signal(), Origin::Unknown),
+                |(_, received)| received,
+            )
+    }
+
+    /// Keeps a reason of the program's that did not win.
+    pub(crate) fn too_late(&self, reason: StopReason) {
+        let mut late = self.late.lock();
+        if late.kept.len() < KEPT {
+            late.kept.push((Tick::now(), reason));
+        } else {
+            late.more += 1;
+            // Whatever it holds is dropped by its own thread, but not under the lock.
+            drop(late);
+        }
+    }
+
+    /// What came after the winner, in order: the first of them, and how many more there were.
+    pub(crate) fn later(&self, winner: Word) -> (Vec<StopReason>, usize) {
+        let won = if winner.by() == By::Signal {
+            winner.record()
+        } else {
+            NO_RECORD
+        };
+        let (mut all, mut more) = {
+            let late = self.late.lock();
+            (late.kept.clone(), late.more)
+        };
+        let kept = self
+            .records
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != won);
+        all.extend(kept.filter_map(|(_, record)| {
+            record
+                .read()
+                .map(|(when, received)| (when, StopReason::Signal(received)))
+        }));
+        all.sort_by_key(|(when, _)| *when);
+        more += self.claimed.load(Ordering::Relaxed).saturating_sub(RECORDS);
+        more += all.len().saturating_sub(KEPT);
+        all.truncate(KEPT);
+        (all.into_iter().map(|(_, reason)| reason).collect(), more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_sixteen_and_counts_the_rest() {
+        let deliveries = Deliveries::new();
+        let now = Tick::from_nanos(1 << 20);
+        let origin = Origin::Process { pid: 7, uid: 1000 };
+        let first = deliveries.record(Signal::TERM, origin, now);
+        let word = Word::by_signal(crate::token::word::Stage::Stopped, Signal::TERM, first, now);
+        for _ in 0..40 {
+            deliveries.record(Signal::INT, Origin::Terminal, now);
+        }
+        deliveries.too_late("late".into());
+        assert_eq!(deliveries.received(word).origin, origin);
+        let (later, more) = deliveries.later(word);
+        assert_eq!(later.len() + more, 41);
+        assert_eq!(later.len(), KEPT);
+        assert!(
+            later
+                .iter()
+                .all(|reason| reason.signal() == Some(Signal::INT))
+        );
+    }
+
+    #[test]
+    fn one_delivery_is_the_polite_one() {
+        let deliveries = Deliveries::new();
+        assert_eq!(deliveries.be_polite(Tick::from_nanos(5)), Ok(()));
+        assert_eq!(
+            deliveries.be_polite(Tick::from_nanos(9)),
+            Err(Tick::from_nanos(5))
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! The stop as a future, on any executor.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::reason::StopReason;
+use crate::slab::Key;
+use crate::token::StopToken;
+
+/// Ready at the stop, with the reason. Made by [`StopToken::stopped`].
+///
+/// It keeps one waker, the latest, and takes it back when it is dropped: futures that come and go leave nothing behind
+/// (P23). It may be polled again after it was ready, and is ready again.
+#[must_use = "futures do nothing unless polled"]
+pub struct StopFuture {
+    token: StopToken,
+    waker: Option<Key>,
+}
+
+impl StopFuture {
+    pub(crate) fn new(token: StopToken) -> Self {
+        Self { token, waker: None }
+    }
+}
+
+impl Future for StopFuture {
+    type Output = StopReason;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        let this = &mut *self;
+        if !this.token.is_stopped() {
+            // P4: looks at the stop once more, under the lock that whoever stops takes afterwards.
+            this.waker = this.token.node().add_waker(cx.waker(), this.waker);
+            if this.waker.is_some() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(this.token.known_reason())
+    }
+}
+
+impl Drop for StopFuture {
+    fn drop(&mut self) {
+        if let Some(key) = self.waker.take() {
+            self.token.node().remove_waker(key);
+        }
+    }
+}
+
+impl fmt::Debug for StopFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopFuture")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UnwindSafe for StopFuture {}
+impl RefUnwindSafe for StopFuture {}

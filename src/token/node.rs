@@ -1,0 +1,399 @@
+//! The state behind sources and tokens: a tree, stopped from the top.
+//!
+//! 1. A node's word leaves `Running` once. Whoever moves it decides the reason.
+//! 2. A node reads stopped when its own word or the word of its tree's root does (P1: two loads). The root's word is the
+//!    only one that a signal handler moves, so no thread has to be scheduled for a whole tree to read stopped (P6).
+//! 3. Waiters register under the node's lock after having looked at the words; whoever has stopped a node takes that lock
+//!    afterwards and takes them all out. So no wake-up is lost (P4).
+//! 4. Nothing recurses: neither the stop nor the drop of a chain of children.
+//! 5. User code (wakers, `on_stop` closures, their drop code) runs with no lock held (P17).
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::clock::Tick;
+use crate::reason::{Origin, Signal, StopReason};
+use crate::slab::{Key, Slab};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
+use crate::token::announcement::Announcement;
+use crate::token::deliveries::Deliveries;
+use crate::token::grace::GraceClock;
+use crate::token::word::{By, Stage, Word};
+
+/// A closure of `on_stop`.
+pub(crate) type Callback = Box<dyn FnOnce(&StopReason) + Send>;
+
+/// What only the root of a coordinator's tree has: its signals and its clock.
+pub(crate) struct Ending {
+    pub(crate) deliveries: Deliveries,
+    pub(crate) clock: GraceClock,
+}
+
+/// See the module.
+pub(crate) struct Node {
+    word: AtomicU64,
+    /// The top of the tree; `None` at the top itself.
+    root: Option<Arc<Node>>,
+    parent: Option<Link>,
+    shared: Mutex<Shared>,
+    stopped: Condvar,
+    receiver: OnceLock<Receiver<Infallible>>,
+    ending: Option<Box<Ending>>,
+}
+
+/// A child's place in its parent's list.
+struct Link {
+    parent: Arc<Node>,
+    key: Key,
+}
+
+struct Shared {
+    /// What `stop` said. Written under the lock before the word is moved (P2).
+    reason: Option<StopReason>,
+    children: Slab<Weak<Node>>,
+    wakers: Slab<Waker>,
+    callbacks: Slab<Callback>,
+    /// Dropped at the stop, so that `receiver` disconnects.
+    sender: Option<Sender<Infallible>>,
+}
+
+/// What a stopped node still had to wake.
+pub(crate) struct Waiting {
+    pub(crate) children: Vec<Weak<Node>>,
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) callbacks: Vec<Callback>,
+}
+
+impl Node {
+    /// A tree of its own.
+    pub(crate) fn root() -> Arc<Self> {
+        Arc::new(Self::new(Word::RUNNING, None, None, None))
+    }
+
+    /// The tree of a coordinator.
+    pub(crate) fn with_ending(ending: Ending) -> Arc<Self> {
+        Arc::new(Self::new(Word::RUNNING, None, None, Some(Box::new(ending))))
+    }
+
+    fn new(
+        word: Word,
+        root: Option<Arc<Node>>,
+        parent: Option<Link>,
+        ending: Option<Box<Ending>>,
+    ) -> Self {
+        Self {
+            word: AtomicU64::new(word.bits()),
+            root,
+            parent,
+            shared: Mutex::new(Shared {
+                reason: None,
+                children: Slab::new(),
+                wakers: Slab::new(),
+                callbacks: Slab::new(),
+                sender: None,
+            }),
+            stopped: Condvar::new(),
+            receiver: OnceLock::new(),
+            ending,
+        }
+    }
+
+    /// A node that stops with this one.
+    pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
+        let root = Arc::clone(self.root.as_ref().unwrap_or(self));
+        let mut shared = self.shared.lock();
+        // Invariant 3: after the stop nobody comes to take the child out of the list, so it is born stopped. It keeps
+        // its parent all the same: the reason is there.
+        let word = if self.is_stopped() {
+            Word::stopped_by_parent()
+        } else {
+            Word::RUNNING
+        };
+        let mut child = None;
+        let key = shared.children.push(Weak::new());
+        let node = Arc::new(Self::new(
+            word,
+            Some(root),
+            Some(Link {
+                parent: Arc::clone(self),
+                key,
+            }),
+            None,
+        ));
+        if word.is_stopped() {
+            child = shared.children.remove(key);
+        } else if let Some(place) = shared.children.get_mut(key) {
+            *place = Arc::downgrade(&node);
+        }
+        drop(shared);
+        drop(child);
+        node
+    }
+
+    pub(crate) fn word(&self) -> Word {
+        // P5: pairs with the release of whoever moved the word.
+        Word::from_bits(self.word.load(Ordering::Acquire))
+    }
+
+    /// P1.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.word().is_stopped()
+            || self
+                .root
+                .as_ref()
+                .is_some_and(|root| root.word().is_stopped())
+    }
+
+    pub(crate) fn ending(&self) -> Option<&Ending> {
+        self.root.as_deref().unwrap_or(self).ending.as_deref()
+    }
+
+    /// The word of a coordinator's tree.
+    pub(crate) fn root_word(&self) -> Word {
+        self.root.as_deref().unwrap_or(self).word()
+    }
+
+    /// When a coordinator's tree was stopped; `None` while it runs.
+    pub(crate) fn stop_tick(&self) -> Option<Tick> {
+        let word = self.root_word();
+        word.is_stopped().then(|| word.when())
+    }
+
+    /// The time: since the stop, on the clock of the grace period.
+    pub(crate) fn now(&self) -> Tick {
+        match (self.stop_tick(), self.ending()) {
+            (Some(stop), Some(ending)) => ending.clock.now(stop),
+            _ => Tick::now(),
+        }
+    }
+
+    fn swap(&self, old: Word, new: Word) -> bool {
+        self.word
+            .compare_exchange(old.bits(), new.bits(), Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Moves the word on to `stage` if it stands before it and at or behind `from`. True: this call did it.
+    pub(crate) fn advance(&self, from: Stage, stage: Stage) -> bool {
+        loop {
+            let word = self.word();
+            if word.stage() < from || word.stage() >= stage {
+                return false;
+            }
+            if self.swap(word, word.moved_to(stage)) {
+                return true;
+            }
+        }
+    }
+
+    /// A signal decides the reason, if nothing has yet. Async-signal-safe.
+    pub(crate) fn stop_by_signal(
+        &self,
+        stage: Stage,
+        signal: Signal,
+        record: usize,
+        now: Tick,
+    ) -> bool {
+        self.swap(Word::RUNNING, Word::by_signal(stage, signal, record, now))
+    }
+
+    /// Keeps a delivery for the report. Async-signal-safe.
+    pub(crate) fn record(&self, signal: Signal, origin: Origin, now: Tick) -> usize {
+        self.ending
+            .as_ref()
+            .map_or(crate::token::word::NO_RECORD, |ending| {
+                ending.deliveries.record(signal, origin, now)
+            })
+    }
+
+    /// Decides the reason if nothing has yet; the waiters are still to be told. Gives the reason back where it came
+    /// too late.
+    pub(crate) fn decide(&self, reason: StopReason) -> Result<(), StopReason> {
+        let mut shared = self.shared.lock();
+        // P2: the reason is in its place before the word can be seen.
+        let before = shared.reason.replace(reason);
+        loop {
+            let word = self.word();
+            match word.stage() {
+                Stage::Running if self.inherit() => {}
+                Stage::Running => {
+                    if self.swap(word, Word::stopped_by_program(Tick::now())) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                // The signal that announced the stop gave the reason; this call makes it one.
+                Stage::Lingering if !self.swap(word, word.moved_to(Stage::Stopped)) => continue,
+                _ => {}
+            }
+            let late = std::mem::replace(&mut shared.reason, before);
+            drop(shared);
+            return Err(late.unwrap_or(StopReason::Completed));
+        }
+    }
+
+    /// Takes over the parent's stop where the root is stopped, so that the reason of this node is final: from then on a
+    /// `stop` of its own comes too late. True: the node is stopped.
+    fn inherit(&self) -> bool {
+        let Some(root) = &self.root else { return false };
+        if !root.word().is_stopped() {
+            return false;
+        }
+        self.stop_by_parent();
+        true
+    }
+
+    /// The parent is stopped.
+    pub(crate) fn stop_by_parent(&self) {
+        // Losing this race means that the node has a stop of its own already.
+        self.swap(Word::RUNNING, Word::stopped_by_parent());
+    }
+
+    /// Asks for the stop, decides the reason and tells everybody. True: this call was the first.
+    pub(crate) fn stop(self: &Arc<Self>, reason: StopReason) -> bool {
+        if self.decide(reason).is_err() {
+            return false;
+        }
+        Announcement::of(self).finish();
+        true
+    }
+
+    pub(crate) fn reason(&self) -> Option<StopReason> {
+        let mut node = self;
+        loop {
+            let word = node.word();
+            if !word.is_stopped() {
+                if node.inherit() {
+                    continue;
+                }
+                return None;
+            }
+            match word.by() {
+                By::Program => return node.shared.lock().reason.clone(),
+                By::Signal => {
+                    let ending = node.ending.as_ref()?;
+                    return Some(StopReason::Signal(ending.deliveries.received(word)));
+                }
+                By::Parent => node = &node.parent.as_ref()?.parent,
+            }
+        }
+    }
+
+    /// Blocks until the stop, or `deadline`. True: stopped.
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        if self.is_stopped() {
+            return true;
+        }
+        let mut shared = self.shared.lock();
+        // The event beats the deadline: look at it first, every time.
+        while !self.is_stopped() {
+            match deadline {
+                None => self.stopped.wait(&mut shared),
+                Some(deadline) => {
+                    if self.stopped.wait_until(&mut shared, deadline).timed_out() {
+                        return self.is_stopped();
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    pub(crate) fn receiver(&self) -> &Receiver<Infallible> {
+        self.receiver.get_or_init(|| {
+            let (sender, receiver) = crossbeam_channel::bounded(0);
+            let mut shared = self.shared.lock();
+            let late = if self.is_stopped() {
+                Some(sender)
+            } else {
+                shared.sender.replace(sender)
+            };
+            drop(shared);
+            drop(late);
+            receiver
+        })
+    }
+
+    /// Keeps `waker` until the stop; `None` when the node is stopped already.
+    pub(crate) fn add_waker(&self, waker: &Waker, old: Option<Key>) -> Option<Key> {
+        let waker = waker.clone();
+        let mut shared = self.shared.lock();
+        if self.is_stopped() {
+            return None;
+        }
+        let replaced;
+        let key;
+        if let Some((place, old)) =
+            old.and_then(|old| shared.wakers.get_mut(old).map(|place| (place, old)))
+        {
+            key = old;
+            replaced = Some(std::mem::replace(place, waker));
+        } else {
+            key = shared.wakers.push(waker);
+            replaced = None;
+        }
+        drop(shared);
+        // Invariant 5: a waker may run code when it is dropped.
+        drop(replaced);
+        Some(key)
+    }
+
+    pub(crate) fn remove_waker(&self, key: Key) {
+        let removed = self.shared.lock().wakers.remove(key);
+        drop(removed);
+    }
+
+    /// Keeps `callback` until the stop; gives it back when the node is stopped already.
+    pub(crate) fn add_callback(&self, callback: Callback) -> Result<Key, Callback> {
+        let mut shared = self.shared.lock();
+        if self.is_stopped() {
+            return Err(callback);
+        }
+        Ok(shared.callbacks.push(callback))
+    }
+
+    pub(crate) fn remove_callback(&self, key: Key) {
+        let removed = self.shared.lock().callbacks.remove(key);
+        drop(removed);
+    }
+
+    /// Wakes the threads and channels of a stopped node; the rest is handed out.
+    pub(crate) fn wake(&self) -> Waiting {
+        let mut shared = self.shared.lock();
+        let waiting = Waiting {
+            children: shared.children.take(),
+            wakers: shared.wakers.take(),
+            callbacks: shared.callbacks.take(),
+        };
+        let sender = shared.sender.take();
+        drop(shared);
+        // P4: after the lock, or a waiter between its look and its wait would sleep for ever.
+        self.stopped.notify_all();
+        drop(sender);
+        waiting
+    }
+}
+
+impl Link {
+    /// Takes the child out of its parent's list; the parent is the caller's to drop.
+    fn unlink(self) -> Arc<Node> {
+        let removed = self.parent.shared.lock().children.remove(self.key);
+        drop(removed);
+        self.parent
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Invariant 4: the last child of a long chain takes it down step by step, not call by call.
+        let mut next = self.parent.take();
+        while let Some(link) = next {
+            next = Arc::into_inner(link.unlink()).and_then(|mut parent| parent.parent.take());
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! "Wait for me."
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use crate::report::DrainOutcome;
+use crate::slab::Key;
+use crate::work::Holders;
+
+/// Keeps the drain open for as long as it lives: "wait for me" (P21).
+///
+/// Taken with [`ShutdownHandle::hold`](crate::ShutdownHandle::hold) around work that must not be cut in half. A clone covers
+/// sub-work, also when it is made while draining; the hold ends with the last of them. A hold that is still there when the
+/// time for draining is over is reported as abandoned.
+///
+/// Not for: cleaning up; that is what a hook or a guard is for.
+#[must_use = "the shutdown waits for it only while it lives; keep it in a variable that is not `_`"]
+pub struct Hold {
+    holders: Arc<Holders>,
+    key: Key,
+}
+
+impl Hold {
+    pub(crate) fn new(holders: Arc<Holders>, key: Key) -> Self {
+        Self { holders, key }
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        self.holders.share(self.key);
+        Self {
+            holders: Arc::clone(&self.holders),
+            key: self.key,
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.holders.leave(self.key, DrainOutcome::Ended);
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").finish_non_exhaustive()
+    }
+}
+
+impl UnwindSafe for Hold {}
+impl RefUnwindSafe for Hold {}

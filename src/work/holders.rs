@@ -1,0 +1,186 @@
+//! Everything that keeps the drain open.
+//!
+//! 1. Whoever is admitted is on the list before the intake closes: both happen under one lock. So the drain is never over while
+//!    one of them lives (P21), and nothing is admitted after it has begun (P22).
+//! 2. What still lives when the intake closes is reported, whatever becomes of it.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::hook::Name;
+use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::slab::{Key, Slab};
+use crate::sync::{Condvar, Mutex};
+use crate::token::{Node, SLICE};
+
+struct Held {
+    name: Name,
+    holder: Holder,
+    location: &'static Location<'static>,
+    since: Tick,
+    /// Clones of one hold.
+    count: usize,
+}
+
+struct State {
+    alive: Slab<Held>,
+    closed: bool,
+    gone: Vec<DrainReport>,
+}
+
+/// See the module.
+pub(crate) struct Holders {
+    node: Arc<Node>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Somebody who is still there.
+pub(crate) struct Remaining {
+    pub(crate) name: Name,
+    pub(crate) holder: Holder,
+    pub(crate) age: Duration,
+}
+
+impl Holders {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            state: Mutex::new(State {
+                alive: Slab::new(),
+                closed: false,
+                gone: Vec::new(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Puts somebody on the list; gives the name back when the program has stopped (P22).
+    pub(crate) fn admit(
+        &self,
+        name: Name,
+        holder: Holder,
+        location: &'static Location<'static>,
+    ) -> Result<Key, Name> {
+        let since = Tick::coarse();
+        let mut state = self.state.lock();
+        if state.closed || self.node.is_stopped() {
+            return Err(name);
+        }
+        Ok(state.alive.push(Held {
+            name,
+            holder,
+            location,
+            since,
+            count: 1,
+        }))
+    }
+
+    /// One more for somebody who is on the list: also while draining.
+    pub(crate) fn share(&self, key: Key) {
+        if let Some(held) = self.state.lock().alive.get_mut(key) {
+            held.count += 1;
+        }
+    }
+
+    /// Takes somebody off the list.
+    pub(crate) fn leave(&self, key: Key, outcome: DrainOutcome) {
+        let mut state = self.state.lock();
+        let Some(held) = state.alive.get_mut(key) else {
+            return;
+        };
+        held.count -= 1;
+        if held.count > 0 {
+            return;
+        }
+        let Some(held) = state.alive.remove(key) else {
+            return;
+        };
+        if state.closed {
+            let report = self.report(held, outcome);
+            state.gone.push(report);
+            if state.alive.is_empty() {
+                // P21: over at once when the last one goes.
+                self.changed.notify_all();
+            }
+        } else {
+            drop(state);
+            // The name may be the user's `String`; nothing of it has to be freed under the lock.
+            drop(held);
+        }
+    }
+
+    fn report(&self, held: Held, outcome: DrainOutcome) -> DrainReport {
+        let stop = self.node.stop_tick();
+        DrainReport {
+            name: held.name,
+            holder: held.holder,
+            outcome,
+            took: stop.map_or(Duration::ZERO, |stop| self.node.now().since(stop)),
+            location: held.location,
+        }
+    }
+
+    /// Closes the intake.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+    }
+
+    /// Makes whoever waits look again.
+    pub(crate) fn poke(&self) {
+        // P4: after the lock, or the change that this is about could fall between the look and the wait.
+        drop(self.state.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until the list is empty and `others` agrees, or `deadline`. True: empty in time. `look` is called, with no lock held,
+    /// after every wait.
+    pub(crate) fn drain(
+        &self,
+        deadline: Tick,
+        others: impl Fn() -> bool,
+        mut look: impl FnMut(),
+    ) -> bool {
+        loop {
+            let mut state = self.state.lock();
+            if state.alive.is_empty() && others() {
+                return true;
+            }
+            let now = self.node.now();
+            if now >= deadline {
+                return false;
+            }
+            self.changed
+                .wait_for(&mut state, deadline.since(now).min(SLICE));
+            drop(state);
+            look();
+        }
+    }
+
+    /// Everybody who is still there: the first `most` of them, and how many there are.
+    pub(crate) fn remaining(&self, most: usize) -> (Vec<Remaining>, usize) {
+        let now = Tick::now();
+        let state = self.state.lock();
+        let first = state.alive.iter().take(most).map(|(_, held)| Remaining {
+            name: held.name.clone(),
+            holder: held.holder,
+            age: now.since(held.since),
+        });
+        (first.collect(), state.alive.len())
+    }
+
+    /// Who has gone since the stop, and, where `abandon` says so, who is left behind: they are off the list then.
+    pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
+        let mut state = self.state.lock();
+        if abandon {
+            state.closed = true;
+            for held in state.alive.take() {
+                let report = self.report(held, DrainOutcome::Abandoned);
+                state.gone.push(report);
+            }
+        }
+        state.gone.clone()
+    }
+}

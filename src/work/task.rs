@@ -1,0 +1,187 @@
+//! Threads that the coordinator started and waits for.
+
+use std::fmt;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::error::{SpawnError, TaskPanicked};
+use crate::hook::Name;
+use crate::inside;
+use crate::panic;
+use crate::reason::StopReason;
+use crate::report::{DrainOutcome, Holder};
+use crate::stopped_probe;
+use crate::work::Holders;
+
+/// A thread that the shutdown waits for. Dropping it changes nothing: the thread runs on, and is still waited for.
+pub struct Task<R> {
+    name: String,
+    thread: JoinHandle<Result<R, TaskPanicked>>,
+}
+
+/// What a task's closure may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`. Sealed.
+pub trait TaskOutput: sealed::Sealed + Send + 'static {}
+
+impl TaskOutput for () {}
+impl<T: Send + 'static, E: Display + Send + 'static> TaskOutput for Result<T, E> {}
+impl TaskOutput for crate::hook::Never {}
+
+mod sealed {
+    use std::fmt::Display;
+
+    pub trait Sealed {
+        /// The error as text, and whether it is, or wraps, `Stopped`.
+        #[doc(hidden)]
+        fn failure(&self) -> Option<(String, bool)>;
+    }
+
+    impl Sealed for () {
+        fn failure(&self) -> Option<(String, bool)> {
+            None
+        }
+    }
+
+    impl<T, E: Display> Sealed for Result<T, E> {
+        fn failure(&self) -> Option<(String, bool)> {
+            self.as_ref().err().map(super::stopped_probe::show)
+        }
+    }
+
+    impl Sealed for crate::hook::Never {
+        fn failure(&self) -> Option<(String, bool)> {
+            None
+        }
+    }
+}
+
+impl<R> Task<R> {
+    /// The name it was started under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its closure has returned.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Blocks until it has returned, and gives what it returned.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskPanicked`], with what the panic said. (The program has been stopped by it already.)
+    pub fn join(self) -> Result<R, TaskPanicked> {
+        let Self { name, thread } = self;
+        // The closure's own panics are caught inside; this one is of a thread-local's drop code.
+        thread.join().unwrap_or_else(|payload| {
+            Err(TaskPanicked {
+                task: name,
+                message: panic::message(payload),
+            })
+        })
+    }
+}
+
+impl<R> fmt::Debug for Task<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> UnwindSafe for Task<R> {}
+impl<R> RefUnwindSafe for Task<R> {}
+
+/// What the thread of a task needs of its coordinator.
+pub(crate) struct Spawn<S> {
+    pub(crate) id: u64,
+    pub(crate) holders: Arc<Holders>,
+    pub(crate) name: Name,
+    pub(crate) location: &'static Location<'static>,
+    /// Any return stops the program.
+    pub(crate) vital: bool,
+    /// Asks for the stop.
+    pub(crate) stop: S,
+}
+
+impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
+    /// Starts the thread.
+    pub(crate) fn spawn<R: TaskOutput>(
+        self,
+        f: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<Task<R>, SpawnError> {
+        let name = self.name.clone().into_owned();
+        let Ok(key) = self
+            .holders
+            .admit(self.name.clone(), Holder::Task, self.location)
+        else {
+            return Err(SpawnError::IntakeClosed { task: name });
+        };
+        let holders = Arc::clone(&self.holders);
+        // A NUL would be refused as a thread's name, and the system shows 15 bytes of it anyway.
+        let thread_name = name.replace('\0', "");
+        let thread = std::thread::Builder::new()
+            .name(thread_name)
+            .spawn(move || {
+                let _inside = inside::enter(self.id);
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    let output = f();
+                    let failure = output.failure();
+                    (output, failure)
+                }));
+                let (result, outcome) = self.judge(result);
+                // After the stop has been asked for: in between there must be no moment without this task and without the stop.
+                self.holders.leave(key, outcome);
+                result
+            });
+        match thread {
+            Ok(thread) => Ok(Task { name, thread }),
+            Err(source) => {
+                holders.leave(key, DrainOutcome::Failed(source.to_string()));
+                Err(SpawnError::Thread { task: name, source })
+            }
+        }
+    }
+
+    /// Asks for the stop where the task's end calls for one.
+    fn judge<R>(
+        &self,
+        result: Result<(R, Option<(String, bool)>), panic::Payload>,
+    ) -> (Result<R, TaskPanicked>, DrainOutcome) {
+        let task = self.name.clone().into_owned();
+        match result {
+            Ok((output, Some((error, false)))) => {
+                let reason = StopReason::TaskFailed {
+                    task,
+                    error: error.clone(),
+                };
+                (self.stop)(reason);
+                (Ok(output), DrainOutcome::Failed(error))
+            }
+            // P22: an end that the stop has asked for is no failure.
+            Ok((output, _)) => {
+                if self.vital {
+                    (self.stop)(StopReason::TaskEnded { task });
+                }
+                (Ok(output), DrainOutcome::Ended)
+            }
+            Err(payload) => {
+                let message = panic::message(payload);
+                (self.stop)(StopReason::TaskPanicked {
+                    task: task.clone(),
+                    message: message.clone(),
+                });
+                (
+                    Err(TaskPanicked {
+                        task,
+                        message: message.clone(),
+                    }),
+                    DrainOutcome::Panicked(message),
+                )
+            }
+        }
+    }
+}
