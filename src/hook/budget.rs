@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-/// Whoever gets any time gets this much: below it, waking a thread to enforce the limit costs more than the limit.
+/// Where the reserves do not fit, nobody gets less than this part of what is left: of a thousand hooks each would get so little
+/// that a busy machine made quick ones late. It is a part, not a length, so that there is always some left for the next.
+const LEAST: u128 = 256;
+
+/// Below this, waking a thread to enforce the limit costs more than the limit.
 const QUANTUM: Duration = Duration::from_millis(1);
 
 /// The time of a hook with `cap` and `reserve`, when `left` is left of the grace period and `reserves` are the nanoseconds of all
 /// reserves to come, its own among them. `None`: there is no time at all.
 ///
-/// P16: never less than its reserve, or where the reserves do not fit, than its share of what is left.
+/// P16: never less than its reserve, or where the reserves do not fit, than its share of what is left: a little less for
+/// the last of many hundred that all hang.
 pub(super) fn allow(
     left: Duration,
     cap: Duration,
@@ -26,7 +31,10 @@ pub(super) fn allow(
         // The product of two 94-bit numbers would not fit; a reserve beyond 292 years has no meaning.
         let reserve_ns = reserve_ns.min(u128::from(u64::MAX));
         let left_ns = left_ns.min(u128::from(u64::MAX));
-        (reserve_ns * left_ns / reserves).max(QUANTUM.as_nanos().min(left_ns))
+        let share = reserve_ns * left_ns / reserves;
+        share
+            .max(left_ns / LEAST)
+            .max(QUANTUM.as_nanos().min(left_ns))
     };
     let allowed = u64::try_from(allowed).unwrap_or(u64::MAX);
     Some(Duration::from_nanos(allowed).min(cap))
@@ -66,7 +74,11 @@ mod tests {
             allow(MS * 300, MS * 5000, MS * 400, ns(MS * 600)),
             Some(MS * 200)
         );
-        // Never less than can be measured.
+        // Never less than can be held, nor than a little of what is left.
+        assert_eq!(
+            allow(MS * 2560, MS * 5000, MS * 250, ns(MS * 250_000)),
+            Some(MS * 10)
+        );
         assert_eq!(
             allow(MS * 5, MS * 5000, MS * 250, ns(MS * 250_000)),
             Some(MS)

@@ -134,6 +134,7 @@ impl Node {
         node
     }
 
+    #[inline]
     pub(crate) fn word(&self) -> Word {
         // P5: pairs with the release of whoever moved the word.
         Word::from_bits(self.word.load(Ordering::Acquire))

@@ -55,6 +55,7 @@ pub(crate) const NO_RECORD: usize = 31;
 impl Word {
     pub(crate) const RUNNING: Self = Self(0);
 
+    #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
@@ -107,6 +108,7 @@ impl Word {
     }
 
     /// P1: one comparison.
+    #[inline]
     pub(crate) const fn is_stopped(self) -> bool {
         self.0 & STAGE >= Stage::Stopped as u64
     }
