@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::hook::{Entry, Hooks, Registered};
 use crate::slab::Key;
+use crate::sync::Mutex;
 
 /// A value with a clean-up that runs once: when the guard is dropped, or at the shutdown, whichever comes first (P13).
 ///
@@ -32,14 +33,15 @@ struct Place {
 enum At {
     Stack(Key),
     /// Made after the end: only the drop is left to run it.
-    Late(Box<Entry>),
+    /// In a mutex so that the guard can be shared: the closure itself cannot.
+    Late(Box<Mutex<Entry>>),
 }
 
 impl<T> Guard<T> {
     pub(crate) fn new(hooks: &Arc<Hooks>, value: Arc<T>, entry: Entry) -> Self {
         let at = match hooks.register(entry) {
             Registered::OnStack(key) => At::Stack(key),
-            Registered::RunNow(entry) => At::Late(Box::new(entry)),
+            Registered::RunNow(entry) => At::Late(Box::new(Mutex::new(entry))),
         };
         let place = Some(Place {
             hooks: Arc::clone(hooks),
@@ -69,7 +71,7 @@ impl<T> Drop for Guard<T> {
                 }
             }
             At::Late(entry) => {
-                hooks.run_late(*entry);
+                hooks.run_late(entry.into_inner());
             }
         }
     }

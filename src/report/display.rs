@@ -4,6 +4,7 @@
 //! shutdown: incomplete in 1.2 s (SIGTERM from pid 4242, uid 0)
 //!   task  importer           ████████████                       612 ms  ended
 //!   hook  close the database             ██████████████         580 ms  failed: disk full
+//!         registered at src/main.rs:17:14
 //! ```
 
 use std::fmt::{self, Write};
@@ -71,10 +72,15 @@ pub(super) fn waterfall(
         bar(row, report.took, unicode, &mut line);
         let _ = write!(line, " {:>8}  ", time(row.to.saturating_sub(row.from)));
         line.push_str(&clean(&row.outcome, unicode));
-        if let Some(location) = &row.location {
-            let _ = write!(line, " ({})", clean(location, unicode));
-        }
         write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
+        if let Some(location) = &row.location {
+            // The end of a path says more than its beginning.
+            let line = format!(
+                "          registered at {}",
+                tail(location, WIDTH - 25, unicode)
+            );
+            write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
+        }
     }
     if shown < rows.len() {
         write!(
@@ -160,6 +166,22 @@ fn fit(text: &str, width: usize, unicode: bool) -> String {
     }
     kept.push_str(more);
     kept
+}
+
+/// The last `width` columns of the text.
+fn tail(text: &str, width: usize, unicode: bool) -> String {
+    let text = clean(text, unicode);
+    let mut used = 0;
+    let kept = text.char_indices().rev().take_while(|(_, c)| {
+        used += column(*c);
+        used <= width
+    });
+    let from = kept.last().map_or(0, |(at, _)| at);
+    if from == 0 {
+        text
+    } else {
+        format!("{}{}", if unicode { "…" } else { "~" }, &text[from..])
+    }
 }
 
 fn pad(text: &str, width: usize) -> String {

@@ -1,0 +1,38 @@
+//! What the in-process tests share.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use winddown::{ShutdownBuilder, ShutdownCoordinator};
+
+/// Reaching it is a failure.
+pub(crate) const FAR: Duration = Duration::from_secs(60);
+
+/// Long enough to be seen as a lower bound, short enough to be waited for.
+pub(crate) const SHORT: Duration = Duration::from_millis(50);
+
+/// A coordinator that leaves the signals of the test process alone.
+pub(crate) fn embedded() -> ShutdownBuilder {
+    ShutdownCoordinator::builder().signals([]).grace_period(FAR)
+}
+
+/// Runs `f` on a thread and fails when it does not end.
+#[track_caller]
+pub(crate) fn bounded<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, ended) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let _ = done.send(f());
+    });
+    match ended.recv_timeout(FAR) {
+        Ok(result) => {
+            thread.join().expect("it has sent its result");
+            result
+        }
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(payload) => std::panic::resume_unwind(payload),
+            Ok(()) => unreachable!("it has sent its result"),
+        },
+    }
+}
