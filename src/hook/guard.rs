@@ -18,6 +18,9 @@ use crate::sync::Mutex;
 /// The value itself is dropped when both the guard and the clean-up have gone. A clean-up that fails in a drop before the stop has
 /// nobody to tell; it is kept, and the report has it.
 ///
+/// It is a local like any other: one that lives in the closure of [`run`](crate::ShutdownBuilder::run) is cleaned up when that
+/// returns, before the tasks have been waited for. What tasks use belongs to them: give each an `Arc<Guard<T>>`.
+///
 /// Not for: what must not happen on an early return. And not run on a forced exit, `abort`, `SIGKILL`.
 #[must_use = "dropping it runs the clean-up at once; keep it in a variable that is not `_`"]
 pub struct Guard<T> {

@@ -14,8 +14,8 @@ use super::{DrainOutcome, HookOutcome, Inner, Outcome};
 
 /// No line is wider.
 const WIDTH: usize = 100;
-const NAME: usize = 24;
-const BAR: usize = 30;
+const NAME: usize = 32;
+const BAR: usize = 26;
 /// Rows of the same fate beyond this many are counted, not shown.
 const ROWS: usize = 40;
 
@@ -67,7 +67,7 @@ pub(super) fn waterfall(
         }
         shown += 1;
         let mut line = format!("  {:<7} ", row.what);
-        line.push_str(&pad(&fit(row.name, name, unicode), name));
+        line.push_str(&pad(&short(row.name, name, unicode), name));
         line.push(' ');
         bar(row, report.took, unicode, &mut line);
         let _ = write!(line, " {:>8}  ", time(row.to.saturating_sub(row.from)));
@@ -166,6 +166,25 @@ fn fit(text: &str, width: usize, unicode: bool) -> String {
     }
     kept.push_str(more);
     kept
+}
+
+/// A name in at most `width` columns. Where it does not fit, its middle goes: what tells it from its like is often at its end.
+fn short(name: &str, width: usize, unicode: bool) -> String {
+    let name = clean(name, unicode);
+    if columns(&name) <= width {
+        return name;
+    }
+    let end = tail(&name, width / 2, unicode);
+    let mut start = String::new();
+    let mut used = columns(&end);
+    for c in name.chars() {
+        used += column(c);
+        if used > width {
+            break;
+        }
+        start.push(c);
+    }
+    start + &end
 }
 
 /// The last `width` columns of the text.

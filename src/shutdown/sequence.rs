@@ -102,7 +102,7 @@ fn drain(core: &Core, told: &AtomicBool, teller: &mut Teller) -> bool {
 }
 
 /// Who is still there, in words.
-fn late(core: &Core, told: &AtomicBool) -> String {
+fn late(core: &Core, told: &AtomicBool) -> Option<String> {
     let (first, all) = core.holders.remaining(NAMED);
     let mut names: Vec<String> = first
         .into_iter()
@@ -117,7 +117,8 @@ fn late(core: &Core, told: &AtomicBool) -> String {
     if !told.load(Ordering::Acquire) {
         names.push("on_stop closures".to_owned());
     }
-    names.join(", ")
+    // The last one may have gone just now.
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.
@@ -130,7 +131,7 @@ fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
             if let Some((name, age)) = running.filter(|(_, age)| *age >= Duration::from_secs(1)) {
                 let now = core.node.now();
                 teller.late(now.since(stop), deadline.since(now), || {
-                    format!("hook {name} ({} s)", age.as_secs())
+                    Some(format!("hook {name} ({} s)", age.as_secs()))
                 });
             }
         });

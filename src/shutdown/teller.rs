@@ -74,10 +74,17 @@ impl Teller {
     }
 
     /// What is late, `since` the stop: at most one line a second.
-    pub(crate) fn late(&mut self, since: Duration, left: Duration, what: impl FnOnce() -> String) {
+    pub(crate) fn late(
+        &mut self,
+        since: Duration,
+        left: Duration,
+        what: impl FnOnce() -> Option<String>,
+    ) {
         if self.line.is_some() && since.saturating_sub(self.last_late) >= EVERY {
-            self.last_late = since;
-            self.say(|| Message::Late { what: what(), left });
+            if let Some(what) = what() {
+                self.last_late = since;
+                self.say(|| Message::Late { what, left });
+            }
         }
     }
 
@@ -113,7 +120,10 @@ fn tell(messages: &Receiver<Message>) {
                 if outcome == Outcome::Clean {
                     info!(target: "winddown", %outcome, ?took, "shutdown over");
                 } else {
-                    error!(target: "winddown", %outcome, ?took, "shutdown over\n{report}");
+                    let left: Vec<String> =
+                        report.abandoned().map(|left| left.to_string()).collect();
+                    let abandoned = left.join(", ");
+                    error!(target: "winddown", %outcome, ?took, %abandoned, "shutdown over");
                 }
             }
         }

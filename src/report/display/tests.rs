@@ -60,11 +60,11 @@ fn a_row_for_everything_on_one_axis() {
     assert_eq!(lines[2], "  later: 3 more");
     assert_eq!(
         lines[3],
-        "  task    importer ██████████                       100 ms  ended"
+        "  task    importer ████████                     100 ms  ended"
     );
     assert_eq!(
         lines[4],
-        "  hook    close              ██████████             100 ms  failed: disk full"
+        "  hook    close            █████████            100 ms  failed: disk full"
     );
     assert!(
         lines[5].starts_with("          registered at src/"),
@@ -73,7 +73,7 @@ fn a_row_for_everything_on_one_axis() {
     );
     assert_eq!(
         lines[6],
-        "  hook    flush                        ██████████   100 ms  completed"
+        "  hook    flush                     █████████   100 ms  completed"
     );
 }
 
@@ -118,4 +118,14 @@ fn times_are_short() {
     assert_eq!(time(MS * 1200), "1.2 s");
     assert_eq!(time(Duration::from_secs(600)), "10 min");
     assert!(time(Duration::MAX).ends_with("min"));
+}
+
+#[test]
+fn a_long_name_loses_its_middle() {
+    assert_eq!(
+        short("connection 127.0.0.1:59312", 16, true),
+        "connect….1:59312"
+    );
+    assert!(columns(&short("connection 127.0.0.1:59312", 16, true)) <= 16);
+    assert_eq!(short("short", 16, true), "short");
 }
