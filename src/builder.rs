@@ -11,6 +11,7 @@ use crate::coordinator::ShutdownCoordinator;
 use crate::error::InstallError;
 use crate::exit_policy::ExitPolicy;
 use crate::reason::{Signal, StopReason};
+use crate::report::Outcome;
 use crate::shutdown::{Core, Settings, bounded_by};
 use crate::signal::{Escalation, SignalSettings};
 use crate::stopped_probe;
@@ -179,7 +180,7 @@ impl ShutdownBuilder {
     /// Runs a whole program: installs, calls `f`, and whatever way `f` ends, goes through the whole shutdown and gives the exit code.
     ///
     /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and is status 1, unless it is or wraps
-    /// [`Stopped`](crate::Stopped). A panic is 101, a failed installation 1. The [`ExitPolicy`] has the last word; where it says to die
+    /// [`Stopped`](crate::Stopped). A report that is not clean is shown on stderr too. A panic is 101, a failed installation 1. The [`ExitPolicy`] has the last word; where it says to die
     /// by the signal, `run` does not return.
     ///
     /// ```no_run
@@ -210,6 +211,12 @@ impl ShutdownBuilder {
                 return ExitCode::FAILURE;
             }
         };
+        coordinator.on_report(|report| {
+            if report.outcome() != Outcome::Clean {
+                // Nobody is left to tell when this fails.
+                let _ = writeln!(std::io::stderr(), "{report}");
+            }
+        });
         // The value of an Ok and the drop code of an Err are the program's too.
         let ended = catch_unwind(AssertUnwindSafe(|| {
             f(&coordinator)
