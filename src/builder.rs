@@ -165,7 +165,7 @@ impl ShutdownBuilder {
             },
         };
         let core = Core::new(settings, location).map_err(InstallError::Wakeup)?;
-        let coordinator = ShutdownCoordinator::start(Arc::new(core))?;
+        let coordinator = ShutdownCoordinator::start(Arc::new(core), &self.signals)?;
         if with_signals {
             signal::handler::install(
                 &coordinator.core().signals,

@@ -10,9 +10,10 @@ use crate::builder::ShutdownBuilder;
 use crate::error::InstallError;
 use crate::handle::ShutdownHandle;
 use crate::inside;
-use crate::reason::StopReason;
+use crate::reason::{Signal, StopReason};
 use crate::report::ShutdownReport;
 use crate::shutdown::{self, Core};
+use crate::signal::state::bit;
 use crate::signal::{handler, listener};
 use crate::sync::Ordering;
 
@@ -65,13 +66,16 @@ impl ShutdownCoordinator {
     }
 
     /// Starts the threads; the handlers are the caller's to install.
-    pub(crate) fn start(core: Arc<Core>) -> Result<Self, InstallError> {
+    pub(crate) fn start(core: Arc<Core>, signals: &[Signal]) -> Result<Self, InstallError> {
+        let bits = signals.iter().fold(0, |bits, signal| bits | bit(*signal));
         let mut coordinator = Self {
             handle: ShutdownHandle::new(Arc::clone(&core)),
             threads: Vec::new(),
         };
         let signals = Arc::clone(&core.signals);
-        coordinator.thread("winddown-watch", move || listener::listen(&signals))?;
+        coordinator.thread("winddown-watch", move || {
+            listener::listen(&signals, bits);
+        })?;
         coordinator.thread("winddown-runner", move || shutdown::run(&core))?;
         Ok(coordinator)
     }

@@ -350,8 +350,8 @@ fn a_loop_ends_at_the_stop_and_loses_nothing_it_was_given() {
             source.stop("four");
         }
     });
-    let taken: Vec<i32> = numbers.until_stopped(&token).collect();
-    assert_eq!(taken, [0, 1, 2, 3]);
+    let seen: Vec<i32> = numbers.until_stopped(&token).collect();
+    assert_eq!(seen, [0, 1, 2, 3]);
     assert_eq!(given, 4);
 }
 

@@ -118,7 +118,7 @@ fn p21_p22_a_hold_is_either_refused_or_waited_for() {
         let seen = Arc::clone(&alive);
         let (checked, checks) = mpsc::channel();
         shutdown.hook("look", move || {
-            checked.send(seen.load(Ordering::SeqCst)).unwrap()
+            checked.send(seen.load(Ordering::SeqCst)).unwrap();
         });
         let working = thread::spawn(move || {
             let mut admitted = 0;

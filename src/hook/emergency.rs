@@ -14,6 +14,7 @@ use crate::hook::Body;
 use crate::inside;
 use crate::panic::forget_payload;
 use crate::signal::SignalState;
+use crate::signal::handler::Blocked;
 use crate::signal::state::EMERGENCY_BUDGET;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
@@ -120,12 +121,16 @@ impl Emergency {
 
     fn stand_by(&self) {
         let line = &self.signals.emergency;
+        // The handler that waits for this thread must not have interrupted it.
+        let blocked = Blocked::new(u64::MAX);
         loop {
             line.bell.wait(None);
             if self.signals.released.load(Ordering::Acquire) {
                 return;
             }
             if line.called.load(Ordering::Acquire) {
+                // A child that a hook starts must not inherit the mask.
+                drop(blocked);
                 self.run_all();
                 line.done.store(true, Ordering::Release);
                 return;

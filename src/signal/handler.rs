@@ -15,6 +15,19 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+use libc::___errno as errno_location;
+#[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+use libc::__errno as errno_location;
+#[cfg(any(
+    target_os = "linux",
+    target_os = "dragonfly",
+    target_os = "redox",
+    target_os = "hurd"
+))]
+use libc::__errno_location as errno_location;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+use libc::__error as errno_location;
 use libc::{c_int, c_void, siginfo_t};
 
 use crate::error::InstallError;
@@ -150,7 +163,7 @@ fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Resul
     let number = signal.number();
     PRIOR[index(signal)].store(prior as u8, Ordering::Release);
     let result = if prior == Prior::Handler {
-        let blocked = Blocked::new(signal);
+        let blocked = Blocked::new(bit(signal));
         // SAFETY: `on_signal` only does what is async-signal-safe, and never panics: it is made of atomics, clock_gettime,
         // getpid, futex, poll, and the ways of dying.
         let result = unsafe {
@@ -245,10 +258,7 @@ pub(crate) fn die_by(signal: Signal) -> ! {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(number, &raw const action, ptr::null_mut());
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, number);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+        let_in(bit(signal));
         libc::raise(number);
     }
     exit_now(i32::from(signal_code(signal)))
@@ -354,41 +364,6 @@ fn origin_of(signal: Signal, info: &siginfo_t) -> Origin {
     }
 }
 
-#[cfg(any(
-    target_os = "linux",
-    target_os = "emscripten",
-    target_os = "hurd",
-    target_os = "redox",
-    target_os = "dragonfly"
-))]
-unsafe fn errno_location() -> *mut c_int {
-    // SAFETY: has no preconditions.
-    unsafe { libc::__errno_location() }
-}
-
-#[cfg(any(
-    target_os = "android",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "cygwin"
-))]
-unsafe fn errno_location() -> *mut c_int {
-    // SAFETY: has no preconditions.
-    unsafe { libc::__errno() }
-}
-
-#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-unsafe fn errno_location() -> *mut c_int {
-    // SAFETY: has no preconditions.
-    unsafe { libc::__error() }
-}
-
-#[cfg(any(target_os = "illumos", target_os = "solaris"))]
-unsafe fn errno_location() -> *mut c_int {
-    // SAFETY: has no preconditions.
-    unsafe { libc::___errno() }
-}
-
 /// Sleeps while `word` holds `value`, but no longer than `timeout`; may wake early. Spurious ends are the caller's to see.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 pub(crate) fn futex_wait(
@@ -428,30 +403,48 @@ pub(crate) fn futex_wake(word: &std::sync::atomic::AtomicU32) {
     };
 }
 
-/// A signal held back on this thread; what came meanwhile is delivered when this is dropped.
-struct Blocked {
+/// Signals held back on this thread; what came meanwhile is delivered when this is dropped.
+pub(crate) struct Blocked {
     before: libc::sigset_t,
 }
 
 impl Blocked {
-    fn new(signal: Signal) -> Self {
-        // SAFETY: all pointers are to locals, and an all-zero set is a valid one.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, signal.number());
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before);
-            Self { before }
+    /// Those of `signals`, a bit each.
+    pub(crate) fn new(signals: u64) -> Self {
+        Self {
+            before: change_mask(libc::SIG_BLOCK, &set_of(signals)),
         }
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        // SAFETY: `before` is what the system reported.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
-        };
+        change_mask(libc::SIG_SETMASK, &self.before);
+    }
+}
+
+/// Lets `signals`, a bit each, in on this thread, whatever mask it was started with.
+pub(crate) fn let_in(signals: u64) {
+    change_mask(libc::SIG_UNBLOCK, &set_of(signals));
+}
+
+fn set_of(signals: u64) -> libc::sigset_t {
+    // SAFETY: the pointers are to a local, for which all zeros is a valid value.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in (1..=MAX_SIGNAL).filter(|n| signals & bit(Signal::from_raw(*n)) != 0) {
+            libc::sigaddset(&raw mut set, number);
+        }
+        set
+    }
+}
+
+fn change_mask(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
+    // SAFETY: the pointers are to a valid set and to a local, for which all zeros is a valid value.
+    unsafe {
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(how, set, &raw mut before);
+        before
     }
 }

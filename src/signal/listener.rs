@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use crate::signal::exit;
 use crate::signal::state::SignalState;
+use crate::signal::{exit, handler};
 use crate::sync::Ordering;
 use crate::token::{SLICE, Stage};
 
@@ -16,7 +16,10 @@ const LAST_WORDS: Duration = Duration::from_millis(60);
 const EMERGENCY: Duration = Duration::from_millis(25);
 
 /// The listener's life: parked until the stop (P23), then looking at the clock until the end.
-pub(crate) fn listen(state: &SignalState) {
+///
+/// It lets `signals` in, so that there is a thread to take them even in a program that blocks them on all its own.
+pub(crate) fn listen(state: &SignalState, signals: u64) {
+    handler::let_in(signals);
     let Some(ending) = state.node.ending() else {
         return;
     };
