@@ -2,7 +2,7 @@
 //!
 //! 1. Whoever is admitted is on the list before the intake closes: both happen under one lock. So the drain is never over while
 //!    one of them lives (P21), and nothing is admitted after it has begun (P22).
-//! 2. What still lives when the intake closes is reported, whatever becomes of it.
+//! 2. What still lives at the stop is reported, whatever becomes of it.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -98,7 +98,8 @@ impl Holders {
         let Some(held) = state.alive.remove(key) else {
             return;
         };
-        if state.closed {
+        // From the stop on, not from when the runner got around to closing the intake.
+        if self.node.is_stopped() {
             let report = self.report(held, outcome);
             state.gone.push(report);
             if state.alive.is_empty() {
