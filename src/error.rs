@@ -70,11 +70,20 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Nothing new is admitted: the program has stopped (P22).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the intake is closed: the program has stopped")]
+/// Nothing new is admitted: the program has stopped (P22). As with [`Stopped`], a `run` or a task that ends with it has not
+/// failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IntakeClosed;
+
+impl std::fmt::Display for IntakeClosed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        crate::stopped_probe::seen();
+        f.write_str("the intake is closed: the program has stopped")
+    }
+}
+
+impl std::error::Error for IntakeClosed {}
 
 impl IntakeClosed {
     pub(crate) const fn new() -> Self {
@@ -86,8 +95,8 @@ impl IntakeClosed {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The program has stopped (P22).
-    #[error("cannot start the task {task}: the intake is closed")]
+    /// The program has stopped (P22). A `run` or a task that ends with it has not failed.
+    #[error("cannot start the task {task}: {}", IntakeClosed::new())]
     #[non_exhaustive]
     IntakeClosed {
         /// The task's name.

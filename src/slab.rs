@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_million_entries_in_turn_use_one_slot() {
         let mut slab = Slab::new();
-        for n in 0..1_000_000 {
+        for n in 0..if cfg!(miri) { 1_000 } else { 1_000_000 } {
             let key = slab.push(n);
             assert_eq!(slab.remove(key), Some(n));
         }

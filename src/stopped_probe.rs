@@ -1,4 +1,5 @@
-//! Finds out whether an error is, or wraps, [`Stopped`](crate::Stopped), knowing only that it can be displayed.
+//! Finds out whether an error is, or wraps, [`Stopped`](crate::Stopped) or a refusal for the same cause, knowing only that it
+//! can be displayed.
 //!
 //! `run` asks no more of an error than `Display`, so it cannot be downcast. But whoever shows a chain of errors shows
 //! every link of it: `Stopped` leaves a mark on the thread when it is shown, and that mark is looked for. An error
@@ -11,7 +12,7 @@ thread_local! {
     static SEEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A `Stopped` is being shown on this thread.
+/// A `Stopped`, or what says the same, is being shown on this thread.
 pub(crate) fn seen() {
     // A thread that is being taken down has no marks; then nobody is looking either.
     let _ = SEEN.try_with(|mark| mark.set(true));
@@ -41,6 +42,9 @@ mod tests {
         assert!(show(&Wrapping(stopped.clone())).1);
         let boxed: Box<dyn std::error::Error> = stopped.into();
         assert!(show(&boxed).1);
+        assert!(show(&crate::IntakeClosed::new()).1);
+        let task = "late".to_owned();
+        assert!(show(&crate::SpawnError::IntakeClosed { task }).1);
         assert!(!show(&"something else").1);
     }
 }

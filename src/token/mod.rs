@@ -187,6 +187,9 @@ impl StopToken {
     /// On a coordinator's token it runs on a thread of the coordinator, before any hook, and within the time for draining;
     /// on any other on the thread that stops. Dropping the [`OnStop`] unregisters it; it never blocks. A panic of `f` is
     /// caught. `f` is for waking something up: cleaning up is what a [hook](crate::ShutdownHandle::hook) is for.
+    ///
+    /// An `OnStop` that is dropped before the call began prevents it, also after the stop: a local of a function that returns at
+    /// the stop should be [detached](OnStop::detach).
     pub fn on_stop(&self, f: impl FnOnce(&StopReason) + Send + 'static) -> OnStop {
         OnStop::register(self, Box::new(f))
     }
@@ -202,6 +205,9 @@ impl StopToken {
     }
 
     /// How much of the grace period is left; `None` while running, and for a source without a coordinator.
+    ///
+    /// The [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) at its end belongs to the hooks: work that is still held by then
+    /// is reported as abandoned.
     pub fn time_left(&self) -> Option<Duration> {
         let ending = self.node.ending()?;
         let word = self.node.root_word();
