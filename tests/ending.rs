@@ -223,7 +223,7 @@ fn a_coordinator_can_be_shut_down_by_a_hook_of_another() {
     let outer = embedded().install().unwrap();
     let (told, tells) = mpsc::channel();
     outer.hook("inner", move || {
-        told.send(inner.shutdown().is_final()).unwrap()
+        told.send(inner.shutdown().is_final()).unwrap();
     });
     let report = bounded(move || outer.shutdown());
     assert_eq!(report.outcome(), Outcome::Clean);

@@ -52,7 +52,7 @@ fn p13_hooks_and_guards_are_one_stack_newest_first() {
     let guard = {
         let log = log.clone();
         shutdown.guard("second", "value", move |value| {
-            log.add(format!("second {value}"))
+            log.add(format!("second {value}"));
         })
     };
     log.hook(&shutdown, "third");
@@ -78,7 +78,7 @@ fn p13_a_dropped_guard_has_cleaned_up_and_is_not_cleaned_up_again() {
     let log = Log::default();
     let cleanup = log.clone();
     let guard = shutdown.guard("guard", 7, move |value| {
-        cleanup.add(format!("clean {value}"))
+        cleanup.add(format!("clean {value}"));
     });
     drop(guard);
     assert_eq!(log.all(), ["clean 7"]);
@@ -194,7 +194,7 @@ fn p16_a_slow_hook_leaves_the_others_their_reserve() {
     let hung = report.hooks()[0].took();
     assert!(hung >= reserve, "it had its own reserve: {hung:?}");
     assert!(
-        report.hooks()[1].started() <= SHORT * 40 - reserve + SHORT,
+        report.hooks()[1].started() <= SHORT * 31,
         "the other had its own: {report}"
     );
 }
@@ -203,13 +203,13 @@ fn p16_a_slow_hook_leaves_the_others_their_reserve() {
 fn p17_inside_a_hook_every_method_returns_and_shutdown_gives_what_has_happened_so_far() {
     let shutdown = Arc::new(embedded().install().unwrap());
     let inner = Arc::downgrade(&shutdown);
-    let (seen, sees) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
     shutdown.hook("older", || ());
     shutdown.hook("asks", move || {
         let shutdown = inner.upgrade().unwrap();
         for report in [shutdown.wait(), shutdown.shutdown()] {
             assert!(!report.is_final());
-            seen.send(report.hooks().len()).unwrap();
+            tell.send(report.hooks().len()).unwrap();
         }
         assert!(!shutdown.stop("too late"));
         assert!(shutdown.hold("too late").is_err());
@@ -222,7 +222,7 @@ fn p17_inside_a_hook_every_method_returns_and_shutdown_gives_what_has_happened_s
     });
     let owner = Arc::clone(&shutdown);
     let report = bounded(move || owner.shutdown());
-    assert_eq!(sees.iter().collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(told.iter().collect::<Vec<_>>(), [0, 0]);
     assert!(report.is_final());
     let names: Vec<_> = report
         .hooks()
@@ -245,14 +245,14 @@ fn p17_a_hook_may_drop_a_guard_and_an_on_stop_may_shut_down() {
     let guard = shutdown.guard("guard", (), |()| ());
     shutdown.hook("drops it", move || drop(guard));
     let inner = Arc::downgrade(&shutdown);
-    let (seen, sees) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
     let registered = shutdown.token().on_stop(move |_| {
-        seen.send(inner.upgrade().unwrap().wait().is_final())
+        tell.send(inner.upgrade().unwrap().wait().is_final())
             .unwrap();
     });
     let owner = Arc::clone(&shutdown);
     let report = bounded(move || owner.shutdown());
-    assert!(!sees.recv_timeout(FAR).unwrap());
+    assert!(!told.recv_timeout(FAR).unwrap());
     assert_eq!(report.outcome(), Outcome::Clean, "{report}");
     drop(registered);
 }
@@ -486,10 +486,10 @@ fn an_emergency_hook_is_an_ordinary_one_on_every_other_path() {
     let log = Log::default();
     let (emergency, removed) = (log.clone(), log.clone());
     shutdown.hook_with(HookOptions::new("terminal").emergency(), move || {
-        emergency.add("terminal")
+        emergency.add("terminal");
     });
     let hook = shutdown.hook_with(HookOptions::new("removed").emergency(), move || {
-        removed.add("removed")
+        removed.add("removed");
     });
     log.hook(&shutdown, "newer");
     assert!(hook.remove());

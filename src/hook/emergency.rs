@@ -14,8 +14,8 @@ use crate::hook::Body;
 use crate::inside;
 use crate::panic::forget_payload;
 use crate::signal::SignalState;
-use crate::signal::handler::Blocked;
-use crate::signal::state::EMERGENCY_BUDGET;
+use crate::signal::handler::{self, Blocked};
+use crate::signal::state::{EMERGENCY_BUDGET, EmergencyLine};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// See the module.
@@ -36,21 +36,23 @@ struct Cell {
 }
 
 impl Cell {
-    fn run(&self) -> Option<Result<(), String>> {
+    fn run(&self, line: &EmergencyLine) -> Option<Result<(), String>> {
         if self.claimed.swap(true, Ordering::AcqRel) {
             return None;
         }
-        let _finished = Finished(self);
+        let _finished = Finished(self, line);
+        line.runner.store(handler::this_thread(), Ordering::Release);
         let body = self.body.lock().take()?;
         body()
     }
 }
 
 /// Finished, also by a panic.
-struct Finished<'a>(&'a Cell);
+struct Finished<'a>(&'a Cell, &'a EmergencyLine);
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
+        self.1.runner.store(0, Ordering::Release);
         self.0.finished.store(true, Ordering::Release);
     }
 }
@@ -103,16 +105,22 @@ impl Emergency {
             emergency: Arc::clone(self),
         };
         let started = self.start();
-        (Box::new(move || listed.cell.run()), started)
+        (
+            Box::new(move || listed.cell.run(&listed.emergency.signals.emergency)),
+            started,
+        )
     }
 
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let mut started = self.started.lock();
         if !*started {
             let emergency = Arc::clone(self);
+            // The handler that waits for that thread must not have interrupted it: it is born with everything blocked.
+            let blocked = Blocked::new(u64::MAX);
             std::thread::Builder::new()
                 .name("winddown-emergency".to_owned())
                 .spawn(move || emergency.stand_by())?;
+            drop(blocked);
             *started = true;
             self.signals.emergency.armed.store(true, Ordering::Release);
         }
@@ -121,8 +129,6 @@ impl Emergency {
 
     fn stand_by(&self) {
         let line = &self.signals.emergency;
-        // The handler that waits for this thread must not have interrupted it.
-        let blocked = Blocked::new(u64::MAX);
         loop {
             line.bell.wait(None);
             if self.signals.released.load(Ordering::Acquire) {
@@ -130,7 +136,7 @@ impl Emergency {
             }
             if line.called.load(Ordering::Acquire) {
                 // A child that a hook starts must not inherit the mask.
-                drop(blocked);
+                handler::let_in(u64::MAX);
                 self.run_all();
                 line.done.store(true, Ordering::Release);
                 return;
@@ -143,7 +149,9 @@ impl Emergency {
         let _inside = inside::enter(self.id);
         let deadline = Tick::now() + EMERGENCY_BUDGET;
         for cell in self.cells(deadline).into_iter().rev() {
-            forget_payload(catch_unwind(AssertUnwindSafe(|| drop(cell.run()))));
+            forget_payload(catch_unwind(AssertUnwindSafe(|| {
+                drop(cell.run(&self.signals.emergency));
+            })));
             while !cell.finished.load(Ordering::Acquire) && Tick::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -78,6 +78,8 @@ struct State {
     waiters: usize,
     /// When all of it must be over.
     deadline: Tick,
+    /// Something was cut short by that, and not by a time of its own.
+    out_of_time: bool,
     done: Vec<HookReport>,
 }
 
@@ -129,6 +131,7 @@ impl Hooks {
                 elsewhere: Slab::new(),
                 waiters: 0,
                 deadline: Tick::NEVER,
+                out_of_time: false,
                 done: Vec::new(),
             }),
             changed: Condvar::new(),
@@ -248,10 +251,13 @@ impl Hooks {
                 .map(|running| (&*running.name, now.since(running.started)));
             look(&state.done, running);
             let idle = state.running.is_none() && state.elsewhere.is_empty();
-            let in_time = idle && state.stack.is_empty() && !state.worker_alive;
-            if in_time || now >= state.deadline {
+            let all_run = idle && state.stack.is_empty() && !state.worker_alive;
+            if all_run || now >= state.deadline {
                 let left = self.close(&mut state, now);
-                return Turn::Over { in_time, left };
+                return Turn::Over {
+                    in_time: all_run && !state.out_of_time,
+                    left,
+                };
             }
             if !state.worker_alive && !state.stack.is_empty() {
                 state.worker_alive = true;
@@ -276,6 +282,7 @@ impl Hooks {
             state
                 .done
                 .push(running.report(stop, now, HookOutcome::TimedOut));
+            state.out_of_time |= now >= state.deadline;
             self.changed.notify_all();
         }
         let late: Vec<Key> = state
@@ -286,6 +293,7 @@ impl Hooks {
             .collect();
         for key in late {
             if let Some(running) = state.elsewhere.remove(key) {
+                state.out_of_time |= now >= state.deadline;
                 state
                     .done
                     .push(running.report(stop, now, HookOutcome::TimedOut));

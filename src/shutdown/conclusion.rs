@@ -18,8 +18,8 @@ const LAST_WORDS: Duration = Duration::from_millis(40);
 /// With time to spare they get no more than this: the program wants to end.
 const LAST_WORDS_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Whoever waits for the report gives the runner this long beyond the grace period.
-const PATIENCE: Duration = Duration::from_millis(60);
+/// Whoever waits for the report gives the runner this long beyond the grace period: less than the watchdog gives both.
+const PATIENCE: Duration = Duration::from_millis(30);
 
 impl Core {
     /// The owner has come back: waits for the report, and makes it itself where the runner cannot (P15).

@@ -270,6 +270,16 @@ pub(crate) fn exit_now(code: c_int) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// A number for the calling thread, never 0. Async-signal-safe.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a thread's number is as wide as a pointer"
+)]
+pub(crate) fn this_thread() -> usize {
+    // SAFETY: has no preconditions, and is async-signal-safe.
+    unsafe { libc::pthread_self() as usize }
+}
+
 /// Waits, in a handler. Async-signal-safe, as `nanosleep` need not be.
 pub(crate) fn pause_a_millisecond() {
     // SAFETY: no descriptors are given.

@@ -27,7 +27,11 @@ pub(crate) fn listen(state: &SignalState, signals: u64) {
         let word = state.node.word();
         let owner_back = state.owner.is_back();
         match word.stage() {
-            Stage::Running | Stage::Lingering | Stage::Forced => state.listener.wait(None),
+            Stage::Running | Stage::Lingering => state.listener.wait(None),
+            Stage::Forced => {
+                state.end_what_was_passed_on();
+                state.listener.wait(None);
+            }
             // Over, and somebody is there to go on.
             Stage::Ended if owner_back || !state.settings.exit_on_timeout => {
                 state.listener.wait(None);

@@ -12,7 +12,7 @@ use crate::reason::{Origin, Signal};
 use crate::signal::bell::Bell;
 use crate::signal::exit::{self, Death};
 use crate::signal::handler;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::token::{By, Node, Stage};
 
 /// What a further signal does, once the first has asked for the stop.
@@ -81,6 +81,10 @@ pub(crate) struct EmergencyLine {
     pub(crate) called: AtomicBool,
     /// It has run them all.
     pub(crate) done: AtomicBool,
+    /// The thread that is running one of them, 0 for none.
+    pub(crate) runner: AtomicUsize,
+    /// The signal for which the listener ends the process, 0 for none.
+    passed_on: AtomicUsize,
 }
 
 impl SignalState {
@@ -100,6 +104,8 @@ impl SignalState {
                 bell: Bell::new()?,
                 called: AtomicBool::new(false),
                 done: AtomicBool::new(false),
+                runner: AtomicUsize::new(0),
+                passed_on: AtomicUsize::new(0),
             },
             owner: OwnerWord::default(),
             released: AtomicBool::new(false),
@@ -123,10 +129,16 @@ impl SignalState {
         match self.judge(signal, origin, Tick::now()) {
             Answer::Stop => self.ring(),
             Answer::Noted => {}
-            Answer::Force => {
-                self.run_emergency_hooks(EMERGENCY_BUDGET);
-                self.die(signal);
+            // This very thread is in an emergency hook, which cannot go on before the handler has returned: so that the
+            // terminal is put back, the listener waits for it instead.
+            Answer::Force
+                if self.emergency.runner.load(Ordering::Acquire) == handler::this_thread() =>
+            {
+                let number = signal.number().unsigned_abs() as usize;
+                self.emergency.passed_on.store(number, Ordering::Release);
+                self.listener.ring();
             }
+            Answer::Force => self.end_by_force(signal),
             Answer::AtOnce => self.die(signal),
         }
     }
@@ -185,6 +197,22 @@ impl SignalState {
         let deadline = Tick::now() + budget;
         while !self.emergency.done.load(Ordering::Acquire) && Tick::now() < deadline {
             handler::pause_a_millisecond();
+        }
+    }
+
+    fn end_by_force(&self, signal: Signal) -> ! {
+        self.run_emergency_hooks(EMERGENCY_BUDGET);
+        self.die(signal)
+    }
+
+    /// The listener's part of a second signal.
+    pub(crate) fn end_what_was_passed_on(&self) {
+        let number = self.emergency.passed_on.load(Ordering::Acquire);
+        if let Some(signal) = i32::try_from(number)
+            .ok()
+            .and_then(|number| Signal::try_from(number).ok())
+        {
+            self.end_by_force(signal);
         }
     }
 

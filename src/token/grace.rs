@@ -18,17 +18,38 @@ const SUSPENDED: Duration = Duration::from_secs(1);
 /// See the module. After the stop, all its ticks are of the clock without the suspensions.
 pub(crate) struct GraceClock {
     grace: Duration,
-    /// Nanoseconds of suspension since the stop.
-    suspended: AtomicU64,
-    /// The last look, in nanoseconds of the system's clock; 0 before the stop.
+    /// The last look, and the suspensions until then: a `Looked` in one word, since a look that is seen without its credit would
+    /// find the grace period spent.
     looked: AtomicU64,
+}
+
+/// Both since the stop, in units of 2^20 ns; half of the word each lasts for 52 days.
+#[derive(Clone, Copy)]
+struct Looked {
+    at: u32,
+    suspended: u32,
+}
+
+const UNIT: u32 = 20;
+
+impl Looked {
+    fn of(bits: u64) -> Self {
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        Self {
+            at: half(bits >> 32),
+            suspended: half(bits),
+        }
+    }
+
+    fn bits(self) -> u64 {
+        u64::from(self.at) << 32 | u64::from(self.suspended)
+    }
 }
 
 impl GraceClock {
     pub(crate) fn new(grace: Duration) -> Self {
         Self {
             grace,
-            suspended: AtomicU64::new(0),
             looked: AtomicU64::new(0),
         }
     }
@@ -39,27 +60,31 @@ impl GraceClock {
     }
 
     fn look(&self, stop: Tick, now: Tick) -> Tick {
-        let looked = self.looked.load(Ordering::Acquire);
-        let before = if looked == 0 {
-            stop
-        } else {
-            Tick::from_nanos(looked)
-        };
-        let gap = now.since(before);
-        // Whoever moves the look from `before` credits the gap: once.
-        let mine = now.nanos() > looked
-            && self
+        // After 52 days nobody looks any more.
+        let at = u32::try_from(nanos(now.since(stop)) >> UNIT).unwrap_or(u32::MAX);
+        let mut bits = self.looked.load(Ordering::Acquire);
+        let suspended = loop {
+            let looked = Looked::of(bits);
+            let gap = at.saturating_sub(looked.at);
+            if gap == 0 || at == u32::MAX {
+                break looked.suspended;
+            }
+            let credit = if gap > units(SUSPENDED) {
+                gap - units(SLICE)
+            } else {
+                0
+            };
+            let suspended = looked.suspended.saturating_add(credit);
+            let new = Looked { at, suspended }.bits();
+            match self
                 .looked
-                .compare_exchange(looked, now.nanos(), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok();
-        if mine && gap > SUSPENDED {
-            self.suspended
-                .fetch_add(nanos(gap.saturating_sub(SLICE)), Ordering::AcqRel);
-        }
-        Tick::from_nanos(
-            now.nanos()
-                .saturating_sub(self.suspended.load(Ordering::Acquire)),
-        )
+                .compare_exchange_weak(bits, new, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => break suspended,
+                Err(current) => bits = current,
+            }
+        };
+        Tick::from_nanos(now.nanos().saturating_sub(u64::from(suspended) << UNIT))
     }
 
     /// When a shutdown that began at `stop` must be over.
@@ -68,37 +93,60 @@ impl GraceClock {
     }
 }
 
+fn units(span: Duration) -> u32 {
+    u32::try_from(nanos(span) >> UNIT).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Barrier};
 
-    const MS: u64 = 1_000_000;
+    fn ms(n: u64) -> Tick {
+        Tick::from_nanos(n * 1_000_000)
+    }
+
+    fn is_near(tick: Tick, expected: Tick) -> bool {
+        tick.since(expected).max(expected.since(tick)) < Duration::from_millis(3)
+    }
 
     #[test]
     fn a_suspension_is_credited_once() {
         let clock = GraceClock::new(Duration::from_secs(25));
-        let stop = Tick::from_nanos(1000 * MS);
-        assert_eq!(
-            clock.look(stop, Tick::from_nanos(1010 * MS)),
-            Tick::from_nanos(1010 * MS)
-        );
+        let stop = ms(1000);
+        assert!(is_near(clock.look(stop, ms(1010)), ms(1010)));
         // An hour under SIGSTOP.
-        let woken = Tick::from_nanos((1010 + 3_600_000) * MS);
-        assert_eq!(clock.look(stop, woken), Tick::from_nanos(1110 * MS));
-        assert_eq!(
-            clock.look(stop, woken + Duration::from_millis(5)),
-            Tick::from_nanos(1115 * MS)
-        );
+        let hour = 3_600_000;
+        assert!(is_near(clock.look(stop, ms(1010 + hour)), ms(1110)));
+        assert!(is_near(clock.look(stop, ms(1015 + hour)), ms(1115)));
     }
 
     #[test]
     fn a_busy_machine_is_not_a_suspension() {
         let clock = GraceClock::new(Duration::ZERO);
-        let stop = Tick::from_nanos(1000 * MS);
-        assert_eq!(
-            clock.look(stop, Tick::from_nanos(1900 * MS)),
-            Tick::from_nanos(1900 * MS)
-        );
+        let stop = ms(1000);
+        assert_eq!(clock.look(stop, ms(1900)), ms(1900));
         assert_eq!(clock.deadline(stop), stop);
+    }
+
+    #[test]
+    fn threads_that_wake_together_all_see_the_credit() {
+        for _ in 0..300 {
+            let clock = Arc::new(GraceClock::new(Duration::ZERO));
+            let (stop, start) = (ms(1000), Arc::new(Barrier::new(3)));
+            clock.look(stop, ms(1010));
+            let looking: Vec<_> = (0..3)
+                .map(|n| {
+                    let (clock, start) = (Arc::clone(&clock), Arc::clone(&start));
+                    std::thread::spawn(move || {
+                        start.wait();
+                        clock.look(stop, ms(61_000 + n))
+                    })
+                })
+                .collect();
+            for thread in looking {
+                assert!(is_near(thread.join().unwrap(), ms(1110)));
+            }
+        }
     }
 }

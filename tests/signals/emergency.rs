@@ -1,0 +1,193 @@
+//! P8: hooks that run even on the forced exit.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use winddown::HookOptions;
+
+use crate::Scenario;
+use crate::child::{hang, hooks, quick, tell, tell_at_stop};
+use crate::harness::{End, Launch, PROMPT, Signal, trials};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[("emergency", emergency), ("sweep", sweep)];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials![
+        an_emergency_hook_runs_on_the_forced_exit,
+        an_emergency_hook_runs_while_another_hook_hangs,
+        an_emergency_hook_runs_after_a_panicked_one,
+        an_emergency_hook_runs_once_at_a_graceful_end,
+        a_hung_emergency_hook_holds_nobody_for_long,
+        the_third_signal_ends_a_hung_emergency_hook_at_once,
+        an_ending_is_done_or_forced_never_both,
+    ]
+}
+
+fn emergency(how: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    hooks(&shutdown, &["bottom"]);
+    if how.starts_with("panic") {
+        // Registered before and after the one that panics: whichever goes first, one comes behind it.
+        shutdown.hook_with(HookOptions::new("older").emergency(), || {
+            tell("emergency older");
+        });
+        shutdown.hook_with(HookOptions::new("panics").emergency(), || {
+            panic!("as it must")
+        });
+    }
+    let hung = how == "hung";
+    shutdown.hook_with(HookOptions::new("emergency").emergency(), move || {
+        tell("emergency");
+        if hung {
+            hang();
+        }
+    });
+    if how == "with hook" {
+        shutdown.hook("hung", || {
+            tell("stuck");
+            hang();
+        });
+    } else if how != "graceful" {
+        tell_at_stop(&shutdown.token(), "stuck");
+        tell("ready");
+        loop {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    tell("ready");
+    shutdown.wait().exit()
+}
+
+fn force(how: &str) -> crate::harness::Program {
+    let mut program = Launch::new("emergency").argument(how).ready();
+    program.signal(Signal::SIGTERM);
+    program.expect("stuck");
+    program.signal(Signal::SIGTERM);
+    program
+}
+
+/// P8: the emergency hook, and only it (P13).
+fn an_emergency_hook_runs_on_the_forced_exit() {
+    force("plain")
+        .end()
+        .assert_forced(Signal::SIGTERM, &["ready", "stuck", "emergency"]);
+}
+
+/// P8: it has its own thread.
+fn an_emergency_hook_runs_while_another_hook_hangs() {
+    force("with hook")
+        .end()
+        .assert_forced(Signal::SIGTERM, &["ready", "stuck", "emergency"]);
+}
+
+/// P14, on the forced exit.
+fn an_emergency_hook_runs_after_a_panicked_one() {
+    let mut ended = force("panic").end();
+    ended.lines[2..].sort();
+    ended.assert_forced(
+        Signal::SIGTERM,
+        &["ready", "stuck", "emergency", "emergency older"],
+    );
+}
+
+/// P13: at most once, on every path.
+fn an_emergency_hook_runs_once_at_a_graceful_end() {
+    let mut program = Launch::new("emergency").argument("graceful").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(0), &["ready", "emergency", "bottom"]);
+}
+
+/// P8: at most 250 ms for the emergency hooks together.
+fn a_hung_emergency_hook_holds_nobody_for_long() {
+    let ended = force("hung").end();
+    assert!(
+        ended.took >= Duration::from_millis(100),
+        "an emergency hook has its time: {ended:?}"
+    );
+    ended
+        .assert_forced(Signal::SIGTERM, &["ready", "stuck", "emergency"])
+        .assert_within(PROMPT);
+}
+
+/// P8: a third signal ends it at once. The best of ten must be well below the 250 ms that it would last otherwise.
+fn the_third_signal_ends_a_hung_emergency_hook_at_once() {
+    let best = (0..10).map(|_| {
+        let mut program = force("hung");
+        let forced = Instant::now();
+        program.expect("emergency");
+        program.signal(Signal::SIGTERM);
+        program
+            .end()
+            .assert_forced(Signal::SIGTERM, &["ready", "stuck", "emergency"]);
+        forced.elapsed()
+    });
+    let best = best.min().unwrap();
+    assert!(
+        best < Duration::from_millis(150),
+        "the best of ten took {best:?}"
+    );
+}
+
+/// A program that says how it ended, as close to its end as it can.
+fn sweep(_: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    shutdown.hook_with(HookOptions::new("forced").emergency(), || {
+        tell("forced or cleaned");
+    });
+    let token = shutdown.token();
+    tell("ready");
+    while !token.is_stopped() {
+        std::hint::spin_loop();
+    }
+    tell("stopping");
+    let report = shutdown.wait();
+    tell("done");
+    report.exit()
+}
+
+/// P8: "ended" and "forced" are one atomic decision. The second signal comes at a random time of the ending.
+fn an_ending_is_done_or_forced_never_both() {
+    let seed = u64::from(std::process::id());
+    eprintln!("seed {seed}");
+    let mut random = seed | 1;
+    let (mut done, mut forced) = (0, 0);
+    for _ in 0..150 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let mut program = Launch::new("sweep").ready();
+        program.signal(Signal::SIGTERM);
+        program.expect("stopping");
+        let until = Instant::now() + Duration::from_nanos((random >> 33) % 600_000);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        program.signal(Signal::SIGTERM);
+        let ended = program.end();
+        let said_done = ended.lines.iter().any(|line| line == "done");
+        let hook_ran = ended
+            .lines
+            .iter()
+            .filter(|line| *line == "forced or cleaned")
+            .count();
+        assert!(hook_ran <= 1, "{ended:?}");
+        match ended.end {
+            // The whole ending, and nothing else.
+            End::Code(0) => {
+                assert!(said_done && hook_ran == 1, "{ended:?}");
+                done += 1;
+            }
+            // Forced within, or killed in `exit` after all was done.
+            end => {
+                assert!(end.is_forced(Signal::SIGTERM), "{ended:?}");
+                forced += 1;
+            }
+        }
+    }
+    eprintln!("{done} done, {forced} forced");
+    assert!(forced > 0, "the sweep never met the ending");
+}

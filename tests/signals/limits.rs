@@ -1,0 +1,240 @@
+//! P15, P13 where the system gives nothing more: no descriptor, no thread.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Trial};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use winddown::{HookOptions, HookOutcome};
+
+use crate::Scenario;
+use crate::child::{FAR, hang, hear, hooks, quick, short, tell};
+use crate::harness::{End, Launch, PROMPT, Signal, skip, trials};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("no descriptors", no_descriptors),
+    ("no threads", no_threads),
+    ("no threads at all", no_threads_at_all),
+];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials![
+        without_descriptors_the_hooks_run,
+        without_descriptors_the_watchdog_ends_it,
+        without_threads_the_hooks_run,
+        without_threads_a_hung_hook_is_left_behind,
+        without_threads_the_watchdog_ends_it,
+        without_threads_the_watchdog_ends_a_hung_hook,
+        without_threads_an_installation_is_refused,
+    ]
+}
+
+fn limit(resource: Resource, soft: u64) {
+    let maximum = getrlimit(resource).maximum;
+    setrlimit(
+        resource,
+        Rlimit {
+            current: Some(soft),
+            maximum,
+        },
+    )
+    .unwrap();
+}
+
+const GRACE: Duration = Duration::from_secs(2);
+
+fn no_descriptors(how: &str) -> ExitCode {
+    let shutdown = quick()
+        .grace_period(if how == "watchdog" { GRACE } else { FAR })
+        .install()
+        .unwrap();
+    hooks(&shutdown, &["two", "one"]);
+    // What is open stays usable; poll(2) needs the limit to cover it.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = open.map(|entry| {
+        entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    });
+    limit(Resource::Nofile, numbers.max().unwrap());
+    while let Ok(file) = File::open("/dev/null") {
+        std::mem::forget(file);
+    }
+    tell("ready");
+    if how == "watchdog" {
+        hang();
+    }
+    let report = shutdown.wait();
+    tell(short(report.reason()));
+    report.exit()
+}
+
+/// P13: whatever the ending needs was opened at the installation.
+fn without_descriptors_the_hooks_run() {
+    let mut program = Launch::new("no descriptors").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(0), &["ready", "one", "two", "SIGTERM"])
+        .assert_within(PROMPT);
+}
+
+/// P15.
+fn without_descriptors_the_watchdog_ends_it() {
+    let mut program = Launch::new("no descriptors").argument("watchdog").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(124), &["ready", "one", "two"])
+        .assert_within(GRACE + PROMPT);
+}
+
+/// Until no thread can be had. The limit counts all threads of the user, and there is at least this one.
+fn exhaust_threads() {
+    limit(Resource::Nproc, 1);
+    thread::Builder::new().spawn(|| ()).unwrap_err();
+}
+
+fn no_threads(how: &str) -> ExitCode {
+    let shutdown = quick().grace_period(GRACE).install().unwrap();
+    hooks(&shutdown, &["two", "one"]);
+    if how.contains("hung hook") {
+        let hung = HookOptions::new("hung").timeout(Duration::from_millis(100));
+        shutdown.hook_with(hung, || -> () { hang() });
+    }
+    exhaust_threads();
+    tell("ready");
+    if how.contains("watchdog") {
+        hang();
+    }
+    let report = shutdown.wait();
+    tell(short(report.reason()));
+    for hook in report.hooks() {
+        // "No thread could be had" is a word of its own; silence is not.
+        assert!(*hook.outcome() != HookOutcome::Skipped || how == "hung hook");
+        tell(hook.name());
+    }
+    report.exit()
+}
+
+/// Root has no such limit: as nobody, which must be possible, and must be able to run this very file.
+fn as_nobody(scenario: &str, argument: &str) -> Result<Launch, Completion> {
+    let nobody: &[&str] = if rustix::process::geteuid().is_root() {
+        &[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ]
+    } else {
+        &["env"]
+    };
+    let exe = std::env::current_exe().unwrap();
+    let probe = Command::new(nobody[0])
+        .args(&nobody[1..])
+        .arg("test")
+        .arg("-x")
+        .arg(&exe as &Path)
+        .status();
+    match probe {
+        Ok(status) if status.success() => {
+            Ok(Launch::new(scenario).argument(argument).through(nobody))
+        }
+        other => Err(skip(&format!(
+            "cannot run this file as another user: {other:?}"
+        ))),
+    }
+}
+
+macro_rules! or_skip {
+    ($launch:expr) => {
+        match $launch {
+            Ok(launch) => launch,
+            Err(skipped) => return skipped,
+        }
+    };
+}
+
+/// P13: the threads that the ending needs are there since the installation.
+fn without_threads_the_hooks_run() -> Completion {
+    let mut program = or_skip!(as_nobody("no threads", "")).ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(
+            End::Code(0),
+            &["ready", "one", "two", "SIGTERM", "one", "two"],
+        )
+        .assert_within(PROMPT);
+    Completion::Completed
+}
+
+/// P15, P14: nobody can take over from the hung thread, or somebody can; either way all are accounted for.
+fn without_threads_a_hung_hook_is_left_behind() -> Completion {
+    let mut program = or_skip!(as_nobody("no threads", "hung hook")).ready();
+    program.signal(Signal::SIGTERM);
+    let ended = program.end().assert_within(GRACE + PROMPT);
+    assert!(
+        [End::Code(1), End::Code(124)].contains(&ended.end),
+        "{ended:?}"
+    );
+    // Main and the watchdog are equally late by then: who is first decides whether there is a report to read.
+    let reported: Vec<_> = ended
+        .lines
+        .iter()
+        .skip_while(|line| *line != "SIGTERM")
+        .collect();
+    assert!(
+        reported.is_empty() || reported == ["SIGTERM", "hung", "one", "two"],
+        "{ended:?}"
+    );
+    Completion::Completed
+}
+
+/// P15.
+fn without_threads_the_watchdog_ends_it() -> Completion {
+    let mut program = or_skip!(as_nobody("no threads", "watchdog")).ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(124), &["ready", "one", "two"])
+        .assert_within(GRACE + PROMPT);
+    Completion::Completed
+}
+
+/// P15: the one who runs the hooks is stuck, main never comes back, and the watchdog is left.
+fn without_threads_the_watchdog_ends_a_hung_hook() -> Completion {
+    let mut program = or_skip!(as_nobody("no threads", "watchdog hung hook")).ready();
+    program.signal(Signal::SIGTERM);
+    let ended = program.end().assert(End::Code(124), &["ready"]);
+    ended.assert_within(GRACE + PROMPT);
+    Completion::Completed
+}
+
+fn no_threads_at_all(_: &str) -> ExitCode {
+    exhaust_threads();
+    let refused = quick().install();
+    tell(if refused.is_err() {
+        "refused"
+    } else {
+        "installed"
+    });
+    hear();
+    hang()
+}
+
+/// P10: an installation that cannot be had is an error, no panic, and leaves the signals as they were.
+fn without_threads_an_installation_is_refused() -> Completion {
+    let mut program = or_skip!(as_nobody("no threads at all", "")).start();
+    program.expect("refused");
+    program.signal(Signal::SIGTERM);
+    program.end().assert(End::Signal(15), &["refused"]);
+    Completion::Completed
+}

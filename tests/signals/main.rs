@@ -1,0 +1,89 @@
+//! Signals, sent to real programs.
+//!
+//! One executable plays both parts. With `WINDDOWN_SCENARIO` set it is a program that uses the crate: the scenario runs
+//! in the real main thread, so that its end is the real one. Otherwise it is the runner of the tests, each of which
+//! starts children of this same executable, talks to them through pipes, and examines how they end.
+//!
+//! Order comes from lines that were read, never from time: a signal that must be the second is sent after the
+//! program has told that it saw the first.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod child;
+mod emergency;
+mod endings;
+mod escalation;
+mod forked;
+mod harness;
+mod hooks;
+mod install;
+mod limits;
+mod pid1;
+mod pty;
+mod storm;
+mod stuck;
+mod sys;
+mod threads;
+mod token;
+mod window;
+
+use std::process::ExitCode;
+
+/// A program under test: its name, and its `main`, which is given the argument.
+type Scenario = (&'static str, fn(&str) -> ExitCode);
+
+const SCENARIOS: &[&[Scenario]] = &[
+    emergency::SCENARIOS,
+    endings::SCENARIOS,
+    escalation::SCENARIOS,
+    forked::SCENARIOS,
+    hooks::SCENARIOS,
+    install::SCENARIOS,
+    limits::SCENARIOS,
+    pid1::SCENARIOS,
+    pty::SCENARIOS,
+    storm::SCENARIOS,
+    stuck::SCENARIOS,
+    token::SCENARIOS,
+    window::SCENARIOS,
+];
+
+fn main() -> ExitCode {
+    if let Ok(name) = std::env::var(harness::SCENARIO) {
+        let argument = std::env::var(harness::ARGUMENT).unwrap_or_default();
+        let (_, scenario) = SCENARIOS
+            .iter()
+            .copied()
+            .flatten()
+            .find(|(own, _)| *own == name)
+            .unwrap();
+        child::prepare();
+        return scenario(&argument);
+    }
+    let tests = [
+        token::tests(),
+        escalation::tests(),
+        stuck::tests(),
+        emergency::tests(),
+        threads::tests(),
+        install::tests(),
+        window::tests(),
+        forked::tests(),
+        endings::tests(),
+        hooks::tests(),
+        limits::tests(),
+        storm::tests(),
+        pid1::tests(),
+        pty::tests(),
+    ];
+    let arguments = libtest_mimic::Arguments::from_args();
+    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+}
