@@ -12,7 +12,7 @@ use crate::error::InstallError;
 use crate::exit_policy::ExitPolicy;
 use crate::reason::{Signal, StopReason};
 use crate::report::Outcome;
-use crate::shutdown::{Core, Settings, bounded_by};
+use crate::shutdown::{Aside, Core, Settings, bounded_by};
 use crate::signal::{Escalation, SignalSettings};
 use crate::stopped_probe;
 use crate::{panic, signal};
@@ -22,7 +22,7 @@ const CLEANUP_RESERVE: Duration = Duration::from_secs(5);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
-/// An error is shown before the shutdown; a stderr that nobody reads may hold that up for so long.
+/// A stderr that nobody reads may hold up a failed installation for so long.
 const SHOW: Duration = Duration::from_secs(1);
 
 /// How a program is shut down. Made by [`ShutdownCoordinator::builder`]; ends in [`install`](Self::install) or
@@ -165,9 +165,9 @@ impl ShutdownBuilder {
             },
         };
         let core = Core::new(settings, location).map_err(InstallError::Wakeup)?;
-        let coordinator = ShutdownCoordinator::start(Arc::new(core), &self.signals)?;
+        let coordinator = ShutdownCoordinator::start(Arc::new(core))?;
         if with_signals {
-            signal::handler::install(
+            signal::install::install(
                 &coordinator.core().signals,
                 &self.signals,
                 self.override_ignored,
@@ -207,7 +207,7 @@ impl ShutdownBuilder {
         let coordinator = match self.install_at(Location::caller()) {
             Ok(coordinator) => coordinator,
             Err(error) => {
-                show(error.to_string());
+                bounded_by("winddown-stderr", SHOW, move || show(&error.to_string()));
                 return ExitCode::FAILURE;
             }
         };
@@ -221,15 +221,16 @@ impl ShutdownBuilder {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             f(&coordinator)
                 .map(drop)
-                .map_err(|error| stopped_probe::show(&error))
+                .map_err(|error| panic::show_and_drop(error, stopped_probe::show))
         }));
+        let mut shown = None;
         match ended {
             Ok(Ok(()) | Err((_, true))) => {}
             Ok(Err((error, false))) => {
                 coordinator.core().stop(StopReason::Failed {
                     error: error.clone(),
                 });
-                show(error);
+                shown = Aside::start("winddown-stderr", move || show(&error)).ok();
             }
             Err(payload) => {
                 let message = panic::message(payload);
@@ -237,17 +238,18 @@ impl ShutdownBuilder {
             }
         }
         let report = coordinator.shutdown();
+        if let Some(shown) = shown {
+            shown.wait(coordinator.core().time_for_last_words());
+        }
         drop(coordinator);
         report.report()
     }
 }
 
-/// Shows an error, on a thread of its own: a stderr that is a full pipe must not hold up the shutdown.
-fn show(error: String) {
-    bounded_by("winddown-stderr", SHOW, move || {
-        // Nobody is left to tell when this fails.
-        let _ = writeln!(std::io::stderr(), "Error: {error}");
-    });
+/// Shows an error. For a thread of its own: a stderr that is a full pipe must not hold up the shutdown.
+fn show(error: &str) {
+    // Nobody is left to tell when this fails.
+    let _ = writeln!(std::io::stderr(), "Error: {error}");
 }
 
 /// Not those that the system keeps for itself, and not those that report a fault of the program: their handler would return into

@@ -10,11 +10,10 @@ use crate::builder::ShutdownBuilder;
 use crate::error::InstallError;
 use crate::handle::ShutdownHandle;
 use crate::inside;
-use crate::reason::{Signal, StopReason};
+use crate::reason::StopReason;
 use crate::report::ShutdownReport;
 use crate::shutdown::{self, Core};
-use crate::signal::state::bit;
-use crate::signal::{handler, listener};
+use crate::signal::{handler, install, listener};
 use crate::sync::Ordering;
 
 /// Owns the shutdown of a program: the signals, the threads that watch over it, and the ending.
@@ -66,16 +65,13 @@ impl ShutdownCoordinator {
     }
 
     /// Starts the threads; the handlers are the caller's to install.
-    pub(crate) fn start(core: Arc<Core>, signals: &[Signal]) -> Result<Self, InstallError> {
-        let bits = signals.iter().fold(0, |bits, signal| bits | bit(*signal));
+    pub(crate) fn start(core: Arc<Core>) -> Result<Self, InstallError> {
         let mut coordinator = Self {
             handle: ShutdownHandle::new(Arc::clone(&core)),
             threads: Vec::new(),
         };
         let signals = Arc::clone(&core.signals);
-        coordinator.thread("winddown-watch", move || {
-            listener::listen(&signals, bits);
-        })?;
+        coordinator.thread("winddown-watch", move || listener::listen(&signals))?;
         coordinator.thread("winddown-runner", move || shutdown::run(&core))?;
         Ok(coordinator)
     }
@@ -131,7 +127,7 @@ impl ShutdownCoordinator {
     /// does not arrive here any more. True without signals: then nothing can be missing.
     pub fn is_installed(&self) -> bool {
         let signals = &self.core().signals;
-        signals.signals.load(Ordering::Acquire) == 0 || handler::is_installed(signals)
+        signals.signals.load(Ordering::Acquire) == 0 || install::is_installed(signals)
     }
 }
 

@@ -146,7 +146,8 @@ impl ShutdownHandle {
     /// Async-signal-safe: no lock, no allocation. With `signals([])` further signals do nothing unless
     /// [`escalation`](crate::ShutdownBuilder::escalation) says otherwise; where it does, the second does not return.
     pub fn feed(&self, signal: Signal) {
-        self.core.signals.take(signal, Origin::Unknown);
+        // After the end it is the host's again.
+        let _ = self.core.signals.take(signal, Origin::Unknown);
     }
 
     /// Keeps the drain open until it is dropped: "wait for me" (P21).

@@ -28,6 +28,25 @@ fn forget(payload: Payload) {
     }
 }
 
+/// Shows a value and drops it. Both are user code, and a panic of the second while the first unwinds would end the process.
+pub(crate) fn show_and_drop<E, R>(error: E, show: impl FnOnce(&E) -> R) -> R {
+    let error = std::mem::ManuallyDrop::new(error);
+    let shown = catch_unwind(AssertUnwindSafe(|| show(&error)));
+    let dropped = catch_unwind(AssertUnwindSafe(move || {
+        drop(std::mem::ManuallyDrop::into_inner(error));
+    }));
+    match shown {
+        Ok(shown) => {
+            forget_payload(dropped);
+            shown
+        }
+        Err(payload) => {
+            forget_payload(dropped);
+            std::panic::resume_unwind(payload)
+        }
+    }
+}
+
 /// For user code of which only that it has run is of interest.
 pub(crate) fn forget_payload(result: Result<(), Payload>) {
     if let Err(payload) = result {

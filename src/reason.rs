@@ -252,6 +252,17 @@ impl From<String> for StopReason {
     }
 }
 
+/// The reasons that came after the first.
+#[derive(Debug, Default)]
+pub(crate) struct Later {
+    /// The first of them, in order.
+    pub(crate) kept: Vec<StopReason>,
+    pub(crate) more: usize,
+    /// Whether any of them, kept or not, was a failure, or a panic: the exit status depends on it.
+    pub(crate) failed: bool,
+    pub(crate) panicked: bool,
+}
+
 /// Where a program stands on its way from running to ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]

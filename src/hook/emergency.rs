@@ -12,10 +12,9 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::hook::Body;
 use crate::inside;
-use crate::panic::forget_payload;
 use crate::signal::SignalState;
-use crate::signal::handler::{self, Blocked};
-use crate::signal::state::{EMERGENCY_BUDGET, EmergencyLine};
+use crate::signal::handler::{self, Blocked, Mask};
+use crate::signal::state::EmergencyLine;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// See the module.
@@ -27,33 +26,47 @@ pub(crate) struct Emergency {
     lists: [Mutex<Vec<Arc<Cell>>>; 2],
 }
 
+/// A hook that can be called without freeing anything: the allocator's lock may be one of those that stay locked.
+type EmergencyBody = Box<dyn FnMut() -> Option<Result<(), String>> + Send>;
+
 /// One emergency hook: run by the worker in its place, or by the emergency thread, by whoever claims it.
 struct Cell {
     claimed: AtomicBool,
     finished: AtomicBool,
     /// Only the one that has claimed it locks this.
-    body: Mutex<Option<Body>>,
+    body: Mutex<EmergencyBody>,
 }
 
 impl Cell {
+    /// True: it is the caller's to run.
+    fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+
+    /// For whoever has claimed it.
     fn run(&self, line: &EmergencyLine) -> Option<Result<(), String>> {
-        if self.claimed.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        let _finished = Finished(self, line);
-        line.runner.store(handler::this_thread(), Ordering::Release);
-        let body = self.body.lock().take()?;
-        body()
+        let _finished = Finished {
+            cell: self,
+            line,
+            // One may run another by hand.
+            before: line.runner.swap(handler::this_thread(), Ordering::AcqRel),
+        };
+        let mut body = self.body.lock();
+        (*body)()
     }
 }
 
 /// Finished, also by a panic.
-struct Finished<'a>(&'a Cell, &'a EmergencyLine);
+struct Finished<'a> {
+    cell: &'a Cell,
+    line: &'a EmergencyLine,
+    before: usize,
+}
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.1.runner.store(0, Ordering::Release);
-        self.0.finished.store(true, Ordering::Release);
+        self.line.runner.store(self.before, Ordering::Release);
+        self.cell.finished.store(true, Ordering::Release);
     }
 }
 
@@ -92,10 +105,11 @@ impl Emergency {
     ///
     /// Where its thread cannot be started: then it is a hook like any other, and the next registration tries again.
     pub(crate) fn register(self: &Arc<Self>, body: Body) -> (Body, io::Result<()>) {
+        let mut body = Some(body);
         let cell = Arc::new(Cell {
             claimed: AtomicBool::new(false),
             finished: AtomicBool::new(false),
-            body: Mutex::new(Some(body)),
+            body: Mutex::new(Box::new(move || body.take().and_then(|body| body()))),
         });
         for list in &self.lists {
             list.lock().push(Arc::clone(&cell));
@@ -105,10 +119,15 @@ impl Emergency {
             emergency: Arc::clone(self),
         };
         let started = self.start();
-        (
-            Box::new(move || listed.cell.run(&listed.emergency.signals.emergency)),
-            started,
-        )
+        let body = move || {
+            let line = &listed.emergency.signals.emergency;
+            if listed.cell.claim() {
+                listed.cell.run(line)
+            } else {
+                None
+            }
+        };
+        (Box::new(body), started)
     }
 
     fn start(self: &Arc<Self>) -> io::Result<()> {
@@ -116,10 +135,11 @@ impl Emergency {
         if !*started {
             let emergency = Arc::clone(self);
             // The handler that waits for that thread must not have interrupted it: it is born with everything blocked.
-            let blocked = Blocked::new(u64::MAX);
+            let blocked = Blocked::all();
+            let mask = blocked.before();
             std::thread::Builder::new()
                 .name("winddown-emergency".to_owned())
-                .spawn(move || emergency.stand_by())?;
+                .spawn(move || emergency.stand_by(mask))?;
             drop(blocked);
             *started = true;
             self.signals.emergency.armed.store(true, Ordering::Release);
@@ -127,46 +147,60 @@ impl Emergency {
         Ok(())
     }
 
-    fn stand_by(&self) {
+    fn stand_by(&self, mask: Mask) {
         let line = &self.signals.emergency;
-        loop {
-            line.bell.wait(None);
-            if self.signals.released.load(Ordering::Acquire) {
-                return;
-            }
-            if line.called.load(Ordering::Acquire) {
-                // A child that a hook starts must not inherit the mask.
-                handler::let_in(u64::MAX);
+        // Now, as it may allocate.
+        let _inside = inside::enter(self.id);
+        let mut called = false;
+        while !self.signals.released.load(Ordering::Acquire) {
+            if !called && line.until.load(Ordering::Acquire) != 0 {
+                called = true;
+                // A child that a hook starts must not inherit that everything is blocked.
+                mask.restore();
                 self.run_all();
                 line.done.store(true, Ordering::Release);
-                return;
             }
+            // Also afterwards: the end of a thread frees things, and the process may be about to end.
+            line.bell.wait(None);
         }
     }
 
-    /// Newest first, each at most once; what the worker has begun is waited for.
+    /// Newest first, each at most once; then what the worker has begun is waited for.
     fn run_all(&self) {
-        let _inside = inside::enter(self.id);
-        let deadline = Tick::now() + EMERGENCY_BUDGET;
-        for cell in self.cells(deadline).into_iter().rev() {
-            forget_payload(catch_unwind(AssertUnwindSafe(|| {
-                drop(cell.run(&self.signals.emergency));
-            })));
-            while !cell.finished.load(Ordering::Acquire) && Tick::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+        let line = &self.signals.emergency;
+        while let Some(cell) = self.claim_newest() {
+            // Nothing is freed here: see `EmergencyBody`.
+            std::mem::forget(catch_unwind(AssertUnwindSafe(|| cell.run(line))));
+            std::mem::forget(cell);
+        }
+        while self.is_any_unfinished() && Tick::now().nanos() < line.until.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    fn cells(&self, deadline: Tick) -> Vec<Arc<Cell>> {
+    fn claim_newest(&self) -> Option<Arc<Cell>> {
+        self.look(|cells| cells.iter().rev().find(|cell| cell.claim()).map(Arc::clone))?
+    }
+
+    fn is_any_unfinished(&self) -> bool {
+        self.look(|cells| {
+            cells
+                .iter()
+                .any(|cell| !cell.finished.load(Ordering::Acquire))
+        })
+        .unwrap_or(false)
+    }
+
+    /// Looks at a copy of the list that nobody has locked for good. `None`: there was none in time.
+    fn look<R>(&self, look: impl Fn(&[Arc<Cell>]) -> R) -> Option<R> {
         loop {
             for list in &self.lists {
                 if let Some(list) = list.try_lock() {
-                    return list.clone();
+                    return Some(look(&list));
                 }
             }
-            if Tick::now() >= deadline {
-                return Vec::new();
+            if Tick::now().nanos() >= self.signals.emergency.until.load(Ordering::Acquire) {
+                return None;
             }
             std::thread::yield_now();
         }

@@ -1,6 +1,7 @@
 //! Clean-up: hooks and guards on one stack, newest first.
 
 mod budget;
+mod cleaning;
 mod emergency;
 mod guard;
 mod run;
@@ -16,11 +17,12 @@ use std::time::Duration;
 use crate::report::HookOutcome;
 use crate::slab::Key;
 
+pub(crate) use cleaning::Turn;
 pub(crate) use emergency::Emergency;
 pub use guard::Guard;
 pub use run::HookOutput;
 pub(crate) use run::{Body, Never, caught};
-pub(crate) use stack::{Entry, Hooks, Registered, Turn};
+pub(crate) use stack::{Entry, Hooks, Registered};
 
 /// A name, borrowed where it can be.
 pub(crate) type Name = Cow<'static, str>;

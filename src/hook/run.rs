@@ -46,7 +46,8 @@ pub(crate) mod sealed {
 
     impl<T, E: Display> Sealed for Result<T, E> {
         fn into_result(self) -> Result<(), String> {
-            self.map(drop).map_err(|error| format!("{error:#}"))
+            self.map(drop)
+                .map_err(|error| crate::panic::show_and_drop(error, |error| format!("{error:#}")))
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::hook::stack::{Done, Next};
+use crate::hook::cleaning::{Done, Next};
 use crate::hook::{Hooks, caught};
 use crate::inside;
 

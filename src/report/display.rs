@@ -46,11 +46,11 @@ pub(super) fn waterfall(
         report.reason
     );
     f.write_str(&fit(&head, WIDTH, unicode))?;
-    for later in &report.later {
+    for later in &report.later.kept {
         write!(f, "\n{}", fit(&format!("  later: {later}"), WIDTH, unicode))?;
     }
-    if report.later_more > 0 {
-        write!(f, "\n  later: {} more", report.later_more)?;
+    if report.later.more > 0 {
+        write!(f, "\n  later: {} more", report.later.more)?;
     }
     let rows = rows(report);
     let name = rows
@@ -89,6 +89,13 @@ pub(super) fn waterfall(
             rows.len() - shown
         )?;
     }
+    if report.hooks.more > 0 {
+        write!(
+            f,
+            "\n  and {} guards more, dropped after the stop",
+            report.hooks.more
+        )?;
+    }
     Ok(())
 }
 
@@ -106,7 +113,7 @@ fn rows(report: &Inner) -> Vec<Row<'_>> {
         outcome: drained.outcome.to_string(),
         location: (drained.outcome != DrainOutcome::Ended).then(|| drained.location.to_string()),
     });
-    let hooks = report.hooks.iter().map(|hook| Row {
+    let hooks = report.hooks.list.iter().map(|hook| Row {
         what: "hook",
         name: &hook.name,
         from: hook.started,

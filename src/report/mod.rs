@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit_policy::{ExitPolicy, Facts};
-use crate::reason::StopReason;
+use crate::reason::{Later, StopReason};
 use crate::signal::exit::{self, Death};
 
 /// How one hook or guard ended (P14).
@@ -83,6 +83,16 @@ impl HookReport {
     pub fn location(&self) -> &'static Location<'static> {
         self.location
     }
+}
+
+/// What became of all of them.
+#[derive(Debug, Default)]
+pub(crate) struct HookReports {
+    /// In the order in which they were called.
+    pub(crate) list: Vec<HookReport>,
+    /// Guards that were dropped after the stop and are not listed, and whether any of them failed.
+    pub(crate) more: usize,
+    pub(crate) more_failed: bool,
 }
 
 /// What kept the drain open.
@@ -246,15 +256,16 @@ pub struct ShutdownReport {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) reason: StopReason,
-    pub(crate) later: Vec<StopReason>,
-    pub(crate) later_more: usize,
+    pub(crate) later: Later,
     pub(crate) is_final: bool,
     pub(crate) timed_out: bool,
-    pub(crate) hooks: Vec<HookReport>,
+    pub(crate) hooks: HookReports,
     pub(crate) drained: Vec<DrainReport>,
     pub(crate) handed_back: usize,
     pub(crate) took: Duration,
     pub(crate) policy: ExitPolicy,
+    /// How long `exit` may take, where the time is to hold for that too.
+    pub(crate) exit_within: Option<Duration>,
 }
 
 impl ShutdownReport {
@@ -271,12 +282,12 @@ impl ShutdownReport {
 
     /// The reasons that came later, in order: the first 16. Deliveries of a signal within the debounce window are among them.
     pub fn later_reasons(&self) -> &[StopReason] {
-        &self.inner.later
+        &self.inner.later.kept
     }
 
     /// How many more there were than [`later_reasons`](Self::later_reasons) keeps.
     pub fn more_reasons(&self) -> usize {
-        self.inner.later_more
+        self.inner.later.more
     }
 
     /// False only for a report that was asked for from inside the shutdown (P17): what had happened so far.
@@ -296,10 +307,13 @@ impl ShutdownReport {
     }
 
     fn anything_wrong(&self) -> bool {
-        self.inner
-            .hooks
-            .iter()
-            .any(|hook| !hook.outcome.is_completed())
+        self.inner.hooks.more_failed
+            || self
+                .inner
+                .hooks
+                .list
+                .iter()
+                .any(|hook| !hook.outcome.is_completed())
             || self
                 .inner
                 .drained
@@ -309,7 +323,13 @@ impl ShutdownReport {
 
     /// Every hook and guard that was called or should have been since the stop, in the order they were called.
     pub fn hooks(&self) -> &[HookReport] {
-        &self.inner.hooks
+        &self.inner.hooks.list
+    }
+
+    /// How many guards more than [`hooks`](Self::hooks) lists were dropped after the stop: of those that completed the first 1,000
+    /// are listed, and of those that did not.
+    pub fn more_hooks(&self) -> usize {
+        self.inner.hooks.more
     }
 
     /// Everything that still lived at the stop, in the order it went.
@@ -332,6 +352,7 @@ impl ShutdownReport {
         let hooks = self
             .inner
             .hooks
+            .list
             .iter()
             .filter(|hook| hook.outcome == HookOutcome::TimedOut);
         let drained = drained.map(|drained| Abandoned {
@@ -362,7 +383,6 @@ impl ShutdownReport {
     }
 
     pub(crate) fn death(&self) -> Death {
-        let reasons = || std::iter::once(&self.inner.reason).chain(&self.inner.later);
         let task_panicked = self
             .inner
             .drained
@@ -371,17 +391,25 @@ impl ShutdownReport {
         self.inner.policy.decide(Facts {
             signal: self.inner.reason.signal(),
             timed_out: self.inner.timed_out,
-            panicked: task_panicked || reasons().any(StopReason::is_panic),
-            failed: self.anything_wrong() || reasons().any(StopReason::is_failure),
+            panicked: task_panicked || self.inner.later.panicked || self.inner.reason.is_panic(),
+            failed: self.anything_wrong()
+                || self.inner.later.failed
+                || self.inner.reason.is_failure(),
         })
     }
 
     /// Ends the process as the [`ExitPolicy`] says: writes out what stdout still buffers, then exits, or dies by the signal.
     ///
-    /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal.
+    /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal. One that hangs, or a thread that is inside
+    /// `exit` already, keeps the process no longer than what was left of the grace period, and a second (unless
+    /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)).
     pub fn exit(self) -> ! {
+        let death = self.death();
         crate::shutdown::flush_bounded();
-        exit::normally(self.death())
+        if let Some(time) = self.inner.exit_within {
+            crate::shutdown::end_after(time, death);
+        }
+        exit::normally(death)
     }
 }
 

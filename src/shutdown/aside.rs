@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::panic::forget_payload;
 use crate::sync::Mutex;
@@ -31,13 +31,47 @@ pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<()
     }
 }
 
-/// Runs `f` on a thread of its own and waits for it, but no longer than `limit`. True: it has returned. Where no thread can be
-/// had it is not run.
-pub(crate) fn bounded_by(name: &str, limit: Duration, f: impl FnOnce() + Send + 'static) -> bool {
-    let (done, finished) = bounded::<()>(1);
-    let started = start(name, move || {
-        f();
-        let _ = done.send(());
-    });
-    started.is_ok() && finished.recv_timeout(limit).is_ok()
+/// User code that has been started on a thread of its own.
+pub(crate) struct Aside {
+    finished: Receiver<()>,
+}
+
+impl Aside {
+    /// Starts `f`. Where no thread can be had, `f` comes back.
+    pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<Self, F> {
+        let (done, finished) = bounded::<()>(1);
+        let slot = Arc::new(Mutex::new(Some(f)));
+        let taken = Arc::clone(&slot);
+        let run = move || {
+            let f = taken.lock().take();
+            if let Some(f) = f {
+                forget_payload(catch_unwind(AssertUnwindSafe(f)));
+            }
+            let _ = done.send(());
+        };
+        match start(name, run) {
+            Ok(()) => Ok(Self { finished }),
+            Err(_) => match slot.lock().take() {
+                Some(f) => Err(f),
+                None => Ok(Self { finished }),
+            },
+        }
+    }
+
+    /// Waits until it has returned, but no longer than `limit`. True: it has.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
+        // The other end goes when it has been sent on, or when its thread has gone.
+        self.finished.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// Runs `f` on a thread of its own and waits for it, but no longer than `limit`. Where no thread can be had it is not run.
+pub(crate) fn bounded_by<F: FnOnce() + Send + 'static>(name: &str, limit: Duration, f: F) {
+    match Aside::start(name, f) {
+        Ok(aside) => {
+            aside.wait(limit);
+        }
+        // Its drop code is user code: it goes with the process.
+        Err(f) => std::mem::forget(f),
+    }
 }

@@ -1,15 +1,17 @@
 //! The report: made once, told to whoever wanted to hear it, and shared (P18).
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::clock::Tick;
 use crate::inside;
 use crate::panic::forget_payload;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Core, LastWords, aside};
+use crate::shutdown::{Aside, Core, LastWords};
 use crate::token::{SLICE, Stage};
 
 /// However late it is, the last words get this long.
@@ -51,7 +53,7 @@ impl Core {
                 .wait_for(&mut progress, left.clamp(Duration::from_millis(1), SLICE));
         }
         drop(progress);
-        discard(self.hooks.close_now());
+        discard(self.id, self.hooks.close_now());
         let verdict = Verdict {
             timed_out: true,
             callbacks_left: false,
@@ -73,17 +75,19 @@ impl Core {
             std::mem::take(&mut progress.last_words)
         };
         let report = self.make(Some(verdict));
-        // P8: from here on a second signal no longer finds a shutdown to force, or it has forced one already.
+        // From here on a second signal no longer forces a shutdown that is under way, or it has forced this one already.
         if !self.node.advance(Stage::Stopped, Stage::Ended) {
             park_for_ever();
         }
-        let (_, deadline) = self.span();
-        let limit = deadline
-            .since(self.node.now())
-            .clamp(LAST_WORDS, LAST_WORDS_AT_MOST);
-        self.speak(words, &report, limit);
+        // One limit for everybody who is told (P15).
+        let until = Tick::now() + self.time_for_last_words();
+        let aloud = self.speak(words, &report);
+        let is_runner = teller.is_some();
         if let Some(teller) = teller {
-            teller.finish(&report, limit);
+            teller.finish(&report, until);
+        }
+        if let Ok(Some(aloud)) = &aloud {
+            aloud.wait(until.since(Tick::now()));
         }
         let mut progress = self.progress.lock();
         progress.report = Some(report.clone());
@@ -93,23 +97,47 @@ impl Core {
         self.changed.notify_all();
         // The watchdog looks whether its work is done.
         self.signals.listener.ring();
-        self.speak(words, &report, LAST_WORDS);
+        let late = self.speak(words, &report);
+        if let Ok(Some(late)) = &late {
+            late.wait(until.since(Tick::now()));
+        }
+        // Where no thread could be had, the runner says it itself, now that nobody waits for it any more. (An owner that had to
+        // make the report itself does not: it could be kept for ever.)
+        for tell in [aloud.err(), late.err()].into_iter().flatten() {
+            if is_runner {
+                self.away(tell);
+            } else {
+                std::mem::forget(tell);
+            }
+        }
         report
     }
 
-    fn speak(&self, words: Vec<LastWords>, report: &ShutdownReport, limit: Duration) {
-        if words.is_empty() {
-            return;
-        }
-        let (id, report) = (self.id, report.clone());
-        aside::bounded_by("winddown-report", limit, move || {
+    /// How long those who are told the report may take.
+    pub(crate) fn time_for_last_words(&self) -> Duration {
+        let (_, deadline) = self.span();
+        deadline
+            .since(self.node.now())
+            .clamp(LAST_WORDS, LAST_WORDS_AT_MOST)
+    }
+
+    /// Tells the report, on a thread of its own. Where none can be had, what is to be called comes back.
+    fn speak(
+        &self,
+        words: Vec<LastWords>,
+        report: &ShutdownReport,
+    ) -> Result<Option<Aside>, impl FnOnce() + Send + 'static> {
+        let (id, report, nothing) = (self.id, report.clone(), words.is_empty());
+        let tell = move || {
             let _inside = inside::enter(id);
             for word in words {
-                forget_payload(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
-                    || word(&report),
-                )));
+                forget_payload(catch_unwind(AssertUnwindSafe(|| word(&report))));
             }
-        });
+        };
+        if nothing {
+            return Ok(None);
+        }
+        Aside::start("winddown-report", tell).map(Some)
     }
 
     /// `f` is told the report when it is made; at once, on this thread, if it has been.
@@ -125,7 +153,7 @@ impl Core {
             }
         };
         let _inside = inside::enter(self.id);
-        f(&report);
+        forget_payload(catch_unwind(AssertUnwindSafe(|| f(&report))));
     }
 
     /// What has happened so far; the final report, where there is one.
@@ -139,11 +167,12 @@ impl Core {
     /// With a verdict it is final.
     fn make(&self, verdict: Option<&Verdict>) -> ShutdownReport {
         let word = self.node.word();
-        let (later, later_more) = self
+        let later = self
             .node
             .ending()
             .map(|ending| ending.deliveries.later(word))
             .unwrap_or_default();
+        let hooks = self.hooks.reports(verdict.is_some());
         let (stop, _) = self.span();
         let took = self.node.now().since(stop);
         let mut drained = self.holders.reports(verdict.is_some());
@@ -167,14 +196,18 @@ impl Core {
         ShutdownReport::new(Inner {
             reason: self.node.reason().unwrap_or(StopReason::Completed),
             later,
-            later_more,
             is_final: verdict.is_some(),
             timed_out: verdict.is_some_and(|verdict| verdict.timed_out),
-            hooks: self.hooks.reports(),
+            hooks,
             drained,
             handed_back: 0,
             took,
             policy: self.settings.signals.exit_policy,
+            exit_within: self
+                .settings
+                .signals
+                .exit_on_timeout
+                .then(|| (self.settings.grace.saturating_sub(took)).max(LAST_WORDS_AT_MOST)),
         })
     }
 }

@@ -14,12 +14,13 @@ use std::time::Duration;
 use crate::hook::{Emergency, Hooks};
 use crate::reason::{Phase, StopReason};
 use crate::report::ShutdownReport;
+use crate::signal::exit::{self, Death};
 use crate::signal::{SignalSettings, SignalState};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
 use crate::work::Holders;
 
-pub(crate) use aside::bounded_by;
+pub(crate) use aside::{Aside, bounded_by};
 pub(crate) use sequence::run;
 
 /// What a program is told with its last breath.
@@ -139,9 +140,14 @@ impl Core {
 
 /// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the process.
 pub(crate) fn flush_bounded() {
-    bounded_by(
-        "winddown-flush",
-        Duration::from_millis(20),
-        crate::signal::exit::flush,
-    );
+    bounded_by("winddown-flush", Duration::from_millis(20), exit::flush);
+}
+
+/// Ends the process in `time`, whatever keeps it then.
+pub(crate) fn end_after(time: Duration, death: Death) {
+    // Where there is no thread for it, the second signal still works.
+    let _ = aside::start("winddown-exit", move || {
+        std::thread::sleep(time);
+        exit::now(death);
+    });
 }

@@ -35,13 +35,20 @@ pub(crate) fn run(core: &Arc<Core>) {
     core.wake_waiters();
     // P22.
     core.holders.close();
-    let mut teller = Teller::start(&core.node.reason().unwrap_or(StopReason::Completed));
+    let mut teller = Teller::start(
+        core.id,
+        &core.node.reason().unwrap_or(StopReason::Completed),
+    );
     teller.phase(Phase::Draining);
     let told = announce(core, announcement);
     let in_time = drain(core, &told, &mut teller);
     core.cleaning.store(true, Ordering::Release);
     teller.phase(Phase::Cleaning);
     let (cleaned, left) = clean(core, &mut teller);
+    if !left.is_empty() {
+        // They had no time as hooks, and their closures are on the stack's remains: a terminal is put back all the same.
+        core.signals.run_emergency_hooks(EMERGENCY);
+    }
     let verdict = Verdict {
         timed_out: !in_time || !cleaned,
         callbacks_left: !told.load(Ordering::Acquire),
@@ -49,13 +56,10 @@ pub(crate) fn run(core: &Arc<Core>) {
     let report = core.conclude(&verdict, Some(teller));
     if core.settings.signals.exit_on_timeout && core.signals.owner.give_up() {
         // Nobody comes to fetch the report: the process ends without its owner.
-        if !left.is_empty() {
-            core.signals.run_emergency_hooks(EMERGENCY);
-        }
         flush_bounded();
         exit::now(report.death());
     }
-    discard(left);
+    discard(core.id, left);
 }
 
 /// What the sequence knows that is in nobody's list.
@@ -143,10 +147,14 @@ fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
 }
 
 /// Drops what was never called, on a thread that can be left behind: drop code is user code.
-pub(crate) fn discard(left: Vec<Entry>) {
+pub(crate) fn discard(id: u64, left: Vec<Entry>) {
     if !left.is_empty() {
         // Where there is no thread for it, its memory goes with the process.
-        let _ = aside::start("winddown-drop", move || drop(left)).map_err(std::mem::forget);
+        let _ = aside::start("winddown-drop", move || {
+            let _inside = inside::enter(id);
+            drop(left);
+        })
+        .map_err(std::mem::forget);
     }
 }
 
@@ -158,7 +166,7 @@ impl Core {
     }
 
     /// Runs user code on the runner, as there is no other thread.
-    fn away(&self, f: impl FnOnce()) {
+    pub(crate) fn away(&self, f: impl FnOnce()) {
         self.runner_away.store(true, Ordering::Release);
         f();
         self.runner_away.store(false, Ordering::Release);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{debug, error, info, warn};
 
+use crate::clock::Tick;
+use crate::inside;
 use crate::reason::{Phase, StopReason};
 use crate::report::{HookOutcome, HookReport, Outcome, ShutdownReport};
 use crate::shutdown::aside;
@@ -32,11 +34,12 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    pub(crate) fn start(reason: &StopReason) -> Self {
+    pub(crate) fn start(id: u64, reason: &StopReason) -> Self {
         let line = tracing::dispatcher::has_been_set().then(|| {
             let (sender, messages) = unbounded();
             let (done, finished) = bounded(1);
             let tell = move || {
+                let _inside = inside::enter(id);
                 tell(&messages);
                 let _ = done.send(());
             };
@@ -88,12 +91,12 @@ impl Teller {
         }
     }
 
-    /// The end; waits until it has been told, but no longer than `limit`.
-    pub(crate) fn finish(self, report: &ShutdownReport, limit: Duration) {
+    /// The end; waits until it has been told, but no longer than `until`.
+    pub(crate) fn finish(self, report: &ShutdownReport, until: Tick) {
         self.say(|| Message::Over(report.clone()));
         if let Some((sender, finished)) = self.line {
             drop(sender);
-            let _ = finished.recv_timeout(limit);
+            let _ = finished.recv_timeout(until.since(Tick::now()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The handler, and everything else that talks to the system directly: the only `unsafe` code of the crate.
 //!
-//! 1. `CURRENT` points to the state of the one coordinator with signals, or is null. Only `install` and `release` write it.
+//! 1. `CURRENT` points to the state of the one coordinator with signals, or is null. Only `put` and `release` write it.
 //! 2. A handler adds one to `INSIDE` before it reads `CURRENT` and takes it off when it has done. A state that has been taken
 //!    out of `CURRENT` is dropped only after `INSIDE` has been seen at zero, so no handler ever looks at a dropped one.
 //! 3. A handler that was installed stays for the life of the process; without a coordinator it does what the signal did
@@ -13,7 +13,7 @@
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
 use libc::___errno as errno_location;
@@ -30,12 +30,10 @@ use libc::__errno_location as errno_location;
 use libc::__error as errno_location;
 use libc::{c_int, c_void, siginfo_t};
 
-use crate::error::InstallError;
 use crate::exit_policy::signal_code;
 use crate::reason::{MAX_SIGNAL, Origin, Signal};
 use crate::signal::state::{SignalState, bit};
-use crate::sync::{AtomicU8, AtomicUsize, Mutex, Ordering};
-use crate::token::By;
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering};
 
 /// Invariant 1.
 static CURRENT: AtomicPtr<SignalState> = AtomicPtr::new(ptr::null_mut());
@@ -43,83 +41,70 @@ static CURRENT: AtomicPtr<SignalState> = AtomicPtr::new(ptr::null_mut());
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// States that were taken out while a handler was inside.
 static RETIRED: Mutex<Vec<Arc<SignalState>>> = Mutex::new(Vec::new());
-/// One installation at a time.
-static INSTALLING: Mutex<()> = Mutex::new(());
+/// The process that has installed: a child of `fork` or `vfork` keeps its hands off the rest.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
-const SIGNALS: usize = MAX_SIGNAL as usize + 1;
+pub(crate) const SIGNALS: usize = MAX_SIGNAL as usize + 1;
 
 /// What a signal did before its handler was installed here: `Prior` as a number.
 static PRIOR: [AtomicU8; SIGNALS] = [const { AtomicU8::new(Prior::NotOurs as u8) }; SIGNALS];
-/// The address of the handler that stood right after the installation (P11).
-static STOOD: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+/// The handler that stood before ours, 0 for none, and whether it takes a `siginfo_t`.
+static NEXT: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+static NEXT_TAKES_INFO: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Prior {
+pub(crate) enum Prior {
     /// Nothing was installed for it here.
     NotOurs = 0,
     Default = 1,
     Ignored = 2,
-    /// Another handler, which the registry goes on calling.
+    /// Another handler, which goes on being called first (P11).
     Handler = 3,
 }
 
-/// Installs the handlers of `signals` for `state`. On an error everything is as it was.
-pub(crate) fn install(
-    state: &Arc<SignalState>,
-    signals: &[Signal],
-    override_ignored: bool,
-) -> Result<(), InstallError> {
-    let _one = INSTALLING.lock();
-    if !CURRENT.load(Ordering::SeqCst).is_null() {
-        return Err(InstallError::AlreadyInstalled);
-    }
-    // Everything that can be refused is refused before anything is changed.
-    let mut new = Vec::new();
-    let mut mask = 0;
-    for &signal in signals {
-        if mask & bit(signal) != 0 {
-            continue;
-        }
-        let action =
-            action_of(signal).map_err(|source| InstallError::Handler { signal, source })?;
-        let prior = match PRIOR[index(signal)].load(Ordering::Acquire) {
-            // P9: asked only the first time; afterwards it is our own handler that stands there.
-            prior if prior == Prior::NotOurs as u8 => {
-                let prior = prior_of(&action);
-                new.push((signal, action, prior));
-                prior
-            }
-            _ if action.sa_sigaction != STOOD[index(signal)].load(Ordering::Acquire) => {
-                return Err(InstallError::Replaced(signal));
-            }
-            prior if prior == Prior::Ignored as u8 => Prior::Ignored,
-            _ => Prior::Default,
-        };
-        if prior == Prior::Ignored && !override_ignored {
-            new.retain(|(of, ..)| *of != signal);
-        } else {
-            mask |= bit(signal);
+impl Prior {
+    pub(crate) fn of(action: &libc::sigaction) -> Self {
+        match action.sa_sigaction {
+            libc::SIG_DFL => Self::Default,
+            libc::SIG_IGN => Self::Ignored,
+            _ => Self::Handler,
         }
     }
-    state.signals.store(mask, Ordering::Release);
-    // First the state, then the handlers: a signal that arrives in between is answered, not swallowed.
-    CURRENT.store(
-        Arc::into_raw(Arc::clone(state)).cast_mut(),
-        Ordering::SeqCst,
-    );
-    for (signal, action, prior) in new {
-        if let Err(source) = register(signal, &action, prior) {
-            release(state);
-            // What was taken in meanwhile would have ended the process.
-            let word = state.node.word();
-            if word.by() == By::Signal && word.is_stopped() {
-                as_before(word.signal());
-            }
-            return Err(InstallError::Handler { signal, source });
-        }
+}
+
+/// A coordinator of this process holds the signals. (One of the parent's, inherited through a fork, does not.)
+pub(crate) fn is_taken() -> bool {
+    INSIDE.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: invariant 2: counted like a handler.
+    let state = unsafe { CURRENT.load(Ordering::SeqCst).as_ref() };
+    let taken = state.is_some_and(SignalState::is_ours);
+    INSIDE.fetch_sub(1, Ordering::SeqCst);
+    taken
+}
+
+pub(crate) fn is_current(state: &SignalState) -> bool {
+    CURRENT.load(Ordering::SeqCst).cast_const() == ptr::from_ref(state)
+}
+
+/// Makes `state` the one that handlers look at. What a forked child has inherited in its place is leaked there.
+pub(crate) fn put(state: &Arc<SignalState>) {
+    OWNER.store(std::process::id(), Ordering::SeqCst);
+    let state = Arc::into_raw(Arc::clone(state)).cast_mut();
+    CURRENT.store(state, Ordering::SeqCst);
+}
+
+pub(crate) fn prior(signal: Signal) -> Prior {
+    match PRIOR[index(signal)].load(Ordering::Acquire) {
+        1 => Prior::Default,
+        2 => Prior::Ignored,
+        3 => Prior::Handler,
+        _ => Prior::NotOurs,
     }
-    Ok(())
+}
+
+pub(crate) fn set_prior(signal: Signal, prior: Prior) {
+    PRIOR[index(signal)].store(prior as u8, Ordering::Release);
 }
 
 /// Takes `state` out: from now on its signals do what they did before it (P10).
@@ -144,73 +129,76 @@ pub(crate) fn release(state: &Arc<SignalState>) {
     }
 }
 
-/// The handlers of `state` still stand where they were put (P11).
-pub(crate) fn is_installed(state: &SignalState) -> bool {
-    if CURRENT.load(Ordering::SeqCst).cast_const() != ptr::from_ref(state) {
-        return false;
-    }
-    (1..=MAX_SIGNAL)
-        .map(Signal::from_raw)
-        .filter(|signal| state.answers_to(*signal))
-        .all(|signal| {
-            action_of(signal).is_ok_and(|action| {
-                action.sa_sigaction == STOOD[index(signal)].load(Ordering::Acquire)
-            })
-        })
+/// Notes the handler that ours calls first.
+pub(crate) fn chain_to(signal: Signal, before: &libc::sigaction) {
+    let handler = match before.sa_sigaction {
+        // Never to itself.
+        handler
+            if Prior::of(before) == Prior::Handler && handler != direct as *const () as usize =>
+        {
+            handler
+        }
+        _ => 0,
+    };
+    let takes_info = before.sa_flags & libc::SA_SIGINFO != 0;
+    NEXT_TAKES_INFO[index(signal)].store(takes_info, Ordering::SeqCst);
+    NEXT[index(signal)].store(handler, Ordering::SeqCst);
 }
 
-fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Result<()> {
-    let number = signal.number();
-    PRIOR[index(signal)].store(prior as u8, Ordering::Release);
-    let result = if prior == Prior::Handler {
-        let blocked = Blocked::new(bit(signal));
-        // SAFETY: `on_signal` only does what is async-signal-safe, and never panics: it is made of atomics, clock_gettime,
-        // getpid, futex, poll, and the ways of dying.
-        let result = unsafe {
-            signal_hook_registry::register_sigaction(number, move |info| {
-                on_signal(Signal::from_raw(number), info);
-            })
-        };
-        drop(blocked);
-        result.map(drop)
-    } else {
-        // Invariant 4. The registry then chains to ours; its own action for us has nothing left to do.
-        // SAFETY: an all-zero `sigaction` is a valid one; `direct` has the signature that SA_SIGINFO asks for.
-        let placed = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = direct as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-            libc::sigaction(number, &raw const action, ptr::null_mut())
-        };
-        if placed == 0 {
-            // SAFETY: the action does nothing.
-            unsafe { signal_hook_registry::register_sigaction(number, |_| {}) }
-                .map(drop)
-                .inspect_err(|_| put_back(signal, before))
+/// Puts `direct` in, in one step, and gives what stood there.
+pub(crate) fn place(signal: Signal, before: &libc::sigaction) -> io::Result<libc::sigaction> {
+    // SAFETY: an all-zero `sigaction` is a valid one; `direct` has the signature that SA_SIGINFO asks for, and only does what is
+    // async-signal-safe: atomics, clock_gettime, getpid, futex, poll, and the ways of dying. The mask and the stack are those
+    // that the handler before ours has asked for.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = direct as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | before.sa_flags & libc::SA_ONSTACK;
+        action.sa_mask = before.sa_mask;
+        let mut stood: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(signal.number(), &raw const action, &raw mut stood) == 0 {
+            Ok(stood)
         } else {
             Err(io::Error::last_os_error())
         }
-    };
-    if result.is_err() {
-        PRIOR[index(signal)].store(Prior::NotOurs as u8, Ordering::Release);
-        return result;
     }
-    STOOD[index(signal)].store(action_of(signal)?.sa_sigaction, Ordering::Release);
-    Ok(())
 }
 
-fn put_back(signal: Signal, before: &libc::sigaction) {
+/// Puts the registry's handler before ours, which it then calls, so that whoever uses it later does not; its own action for us has
+/// nothing left to do.
+pub(crate) fn front_with_registry(signal: Signal) -> io::Result<()> {
+    // SAFETY: the action does nothing.
+    unsafe { signal_hook_registry::register_sigaction(signal.number(), |_| {}) }.map(drop)
+}
+
+pub(crate) fn put_back(signal: Signal, before: &libc::sigaction) {
     // SAFETY: `before` is what `sigaction` itself has reported.
     unsafe { libc::sigaction(signal.number(), before, ptr::null_mut()) };
 }
 
 /// Called by the system, or by the registry as the handler that stood before its own.
-extern "C" fn direct(signal: c_int, info: *mut siginfo_t, _context: *mut c_void) {
+extern "C" fn direct(number: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: errno belongs to the interrupted code on this thread; the location is valid for the thread's life.
     let errno = unsafe { *errno_location() };
+    let signal = Signal::from_raw(number);
+    let next = NEXT[index(signal)].load(Ordering::SeqCst);
+    if next != 0 {
+        let next = ptr::without_provenance::<()>(next);
+        // SAFETY: `sigaction` has reported this address as the handler for this signal, and which of the two signatures it has.
+        unsafe {
+            if NEXT_TAKES_INFO[index(signal)].load(Ordering::SeqCst) {
+                let next: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                    std::mem::transmute(next);
+                next(number, info, context);
+            } else {
+                let next: extern "C" fn(c_int) = std::mem::transmute(next);
+                next(number);
+            }
+        }
+    }
     // SAFETY: with SA_SIGINFO the system hands over a valid `siginfo_t`; a null is checked for all the same.
     if let Some(info) = unsafe { info.as_ref() } {
-        on_signal(Signal::from_raw(signal), info);
+        on_signal(signal, info);
     }
     // SAFETY: as above.
     unsafe { *errno_location() = errno };
@@ -218,22 +206,27 @@ extern "C" fn direct(signal: c_int, info: *mut siginfo_t, _context: *mut c_void)
 
 /// The handler.
 fn on_signal(signal: Signal, info: &siginfo_t) {
+    // P10: a child has inherited the handler, but it is not the one that was asked to stop. One of `vfork` shares our memory, and
+    // must not touch the count: it may die in here.
+    if OWNER.load(Ordering::SeqCst) != std::process::id() {
+        as_before(signal);
+        return;
+    }
     INSIDE.fetch_add(1, Ordering::SeqCst);
     // SAFETY: invariant 2: this handler is counted, so what `CURRENT` held is alive until it is no longer.
     let state = unsafe { CURRENT.load(Ordering::SeqCst).as_ref() };
-    match state {
-        // P10: a forked child has inherited the handler, but it is not the one that was asked to stop.
-        Some(state) if state.is_ours() && state.answers_to(signal) => {
-            state.take(signal, origin_of(signal, info));
-        }
-        _ => as_before(signal),
-    }
+    let taken = state.is_some_and(|state| {
+        state.answers_to(signal) && state.take(signal, origin_of(signal, info))
+    });
     INSIDE.fetch_sub(1, Ordering::SeqCst);
+    if !taken {
+        as_before(signal);
+    }
 }
 
 /// What the signal did before its handler was installed here. Async-signal-safe.
-fn as_before(signal: Signal) {
-    if PRIOR[index(signal)].load(Ordering::Acquire) != Prior::Default as u8 {
+pub(crate) fn as_before(signal: Signal) {
+    if prior(signal) != Prior::Default {
         return;
     }
     match signal.number() {
@@ -259,7 +252,10 @@ pub(crate) fn die_by(signal: Signal) -> ! {
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(number, &raw const action, ptr::null_mut());
         let_in(bit(signal));
-        libc::raise(number);
+        // These would only stop it, until somebody lets it go on.
+        if !matches!(number, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
+            libc::raise(number);
+        }
     }
     exit_now(i32::from(signal_code(signal)))
 }
@@ -318,7 +314,7 @@ fn read_clock(clock: libc::clockid_t) -> u64 {
         .saturating_add(now.tv_nsec.unsigned_abs())
 }
 
-fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
+pub(crate) fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
     // SAFETY: an all-zero `sigaction` is a valid one, and with no new action given the call only reads.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -330,15 +326,7 @@ fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
     }
 }
 
-fn prior_of(action: &libc::sigaction) -> Prior {
-    match action.sa_sigaction {
-        libc::SIG_DFL => Prior::Default,
-        libc::SIG_IGN => Prior::Ignored,
-        _ => Prior::Handler,
-    }
-}
-
-fn index(signal: Signal) -> usize {
+pub(crate) fn index(signal: Signal) -> usize {
     signal.number().clamp(0, MAX_SIGNAL).unsigned_abs() as usize
 }
 
@@ -413,23 +401,33 @@ pub(crate) fn futex_wake(word: &std::sync::atomic::AtomicU32) {
     };
 }
 
-/// Signals held back on this thread; what came meanwhile is delivered when this is dropped.
-pub(crate) struct Blocked {
-    before: libc::sigset_t,
-}
+/// All signals held back on this thread; what came meanwhile is delivered when this is dropped.
+pub(crate) struct Blocked(Mask);
+
+/// What a thread lets in.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(libc::sigset_t);
 
 impl Blocked {
-    /// Those of `signals`, a bit each.
-    pub(crate) fn new(signals: u64) -> Self {
-        Self {
-            before: change_mask(libc::SIG_BLOCK, &set_of(signals)),
-        }
+    pub(crate) fn all() -> Self {
+        Self(Mask(change_mask(libc::SIG_BLOCK, &set_of(u64::MAX))))
+    }
+
+    /// The mask from before, for a thread that was started meanwhile and has inherited this one.
+    pub(crate) fn before(&self) -> Mask {
+        self.0
+    }
+}
+
+impl Mask {
+    pub(crate) fn restore(self) {
+        change_mask(libc::SIG_SETMASK, &self.0);
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        change_mask(libc::SIG_SETMASK, &self.before);
+        self.0.restore();
     }
 }
 

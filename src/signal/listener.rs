@@ -17,9 +17,9 @@ const EMERGENCY: Duration = Duration::from_millis(25);
 
 /// The listener's life: parked until the stop (P23), then looking at the clock until the end.
 ///
-/// It lets `signals` in, so that there is a thread to take them even in a program that blocks them on all its own.
-pub(crate) fn listen(state: &SignalState, signals: u64) {
-    handler::let_in(signals);
+/// It lets the signals in, so that there is a thread to take them even in a program that blocks them on all its own; but only when
+/// their handlers stand.
+pub(crate) fn listen(state: &SignalState) {
     let Some(ending) = state.node.ending() else {
         return;
     };
@@ -27,7 +27,12 @@ pub(crate) fn listen(state: &SignalState, signals: u64) {
         let word = state.node.word();
         let owner_back = state.owner.is_back();
         match word.stage() {
-            Stage::Running | Stage::Lingering => state.listener.wait(None),
+            Stage::Running | Stage::Lingering => {
+                if state.installed.load(Ordering::Acquire) {
+                    handler::let_in(state.signals.load(Ordering::Acquire));
+                }
+                state.listener.wait(None);
+            }
             Stage::Forced => {
                 state.end_what_was_passed_on();
                 state.listener.wait(None);
@@ -40,10 +45,11 @@ pub(crate) fn listen(state: &SignalState, signals: u64) {
                 let stop = word.when();
                 let now = ending.clock.now(stop);
                 let limit = ending.clock.deadline(stop) + LAST_WORDS;
-                if now >= limit
+                // An owner that has the report already is not taken along.
+                let mine = now >= limit
                     && state.settings.exit_on_timeout
-                    && state.node.advance(Stage::Stopped, Stage::Forced)
-                {
+                    && (word.stage() == Stage::Stopped || state.owner.give_up());
+                if mine && state.node.advance(Stage::Stopped, Stage::Forced) {
                     let death = state.death_by_timeout();
                     state.run_emergency_hooks(EMERGENCY);
                     exit::now(death);

@@ -3,6 +3,7 @@
 mod bell;
 pub(crate) mod exit;
 pub(crate) mod handler;
+pub(crate) mod install;
 pub(crate) mod listener;
 pub(crate) mod state;
 

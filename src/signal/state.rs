@@ -43,6 +43,8 @@ pub(crate) enum Answer {
     Force,
     /// The process is being ended already: no more waiting.
     AtOnce,
+    /// The shutdown is over: the signal does what it would do without it.
+    AsBefore,
 }
 
 /// How signals are answered; fixed at the installation.
@@ -67,6 +69,8 @@ pub(crate) struct SignalState {
     pub(crate) runner: Bell,
     pub(crate) emergency: EmergencyLine,
     pub(crate) owner: OwnerWord,
+    /// The handlers stand.
+    pub(crate) installed: AtomicBool,
     /// The coordinator is gone: the listener may go too.
     pub(crate) released: AtomicBool,
     forced_at: AtomicU64,
@@ -77,8 +81,8 @@ pub(crate) struct EmergencyLine {
     /// There is a thread to wake.
     pub(crate) armed: AtomicBool,
     pub(crate) bell: Bell,
-    /// The forced path has come.
-    pub(crate) called: AtomicBool,
+    /// They are called for, and have until then, in nanoseconds; 0 before that.
+    pub(crate) until: AtomicU64,
     /// It has run them all.
     pub(crate) done: AtomicBool,
     /// The thread that is running one of them, 0 for none.
@@ -102,12 +106,13 @@ impl SignalState {
             emergency: EmergencyLine {
                 armed: AtomicBool::new(false),
                 bell: Bell::new()?,
-                called: AtomicBool::new(false),
+                until: AtomicU64::new(0),
                 done: AtomicBool::new(false),
                 runner: AtomicUsize::new(0),
                 passed_on: AtomicUsize::new(0),
             },
             owner: OwnerWord::default(),
+            installed: AtomicBool::new(false),
             released: AtomicBool::new(false),
             forced_at: AtomicU64::new(0),
         })
@@ -122,10 +127,10 @@ impl SignalState {
         self.signals.load(Ordering::Acquire) & bit(signal) != 0
     }
 
-    /// Takes a delivery in, does what it asks for, and does not come back when that is the end.
+    /// Takes a delivery in, does what it asks for, and does not come back when that is the end. False: it is not for us any more.
     ///
     /// Async-signal-safe; this is the whole handler, and the whole of `feed`.
-    pub(crate) fn take(&self, signal: Signal, origin: Origin) {
+    pub(crate) fn take(&self, signal: Signal, origin: Origin) -> bool {
         match self.judge(signal, origin, Tick::now()) {
             Answer::Stop => self.ring(),
             Answer::Noted => {}
@@ -140,7 +145,9 @@ impl SignalState {
             }
             Answer::Force => self.end_by_force(signal),
             Answer::AtOnce => self.die(signal),
+            Answer::AsBefore => return false,
         }
+        true
     }
 
     /// Decides what a delivery is. Two deliveries never both stop, and never both force.
@@ -158,24 +165,31 @@ impl SignalState {
         {
             return Answer::Stop;
         }
-        // Escalation counts signals, not stops: after a programmatic stop the first signal is still the polite one (P8).
-        let Err(first) = polite else {
-            return Answer::Noted;
+        let first = match polite {
+            // Escalation counts signals, not stops: after a programmatic stop the first signal is still the polite one (P8). After
+            // the end there is nothing left to be polite about.
+            Ok(()) if self.node.word().stage() == Stage::Ended => return Answer::AsBefore,
+            Ok(()) => return Answer::Noted,
+            Err(first) => first,
         };
-        if self.node.word().stage() == Stage::Forced {
-            let forced = Tick::from_nanos(self.forced_at.load(Ordering::Acquire));
-            let twice = now.since(forced) < FORCED_TWICE.min(self.settings.debounce);
-            return if twice { Answer::Noted } else { Answer::AtOnce };
+        if self.node.word().stage() < Stage::Forced {
+            // P7.
+            if now.since(first) < self.settings.debounce
+                || self.settings.escalation == Escalation::Never
+            {
+                return Answer::Noted;
+            }
+            let nanos = now.nanos().max(1);
+            let _ = self
+                .forced_at
+                .compare_exchange(0, nanos, Ordering::AcqRel, Ordering::Acquire);
+            if self.node.advance(Stage::Stopped, Stage::Forced) {
+                return Answer::Force;
+            }
         }
-        // P7.
-        if now.since(first) < self.settings.debounce
-            || self.settings.escalation == Escalation::Never
-        {
-            return Answer::Noted;
-        }
-        self.forced_at.store(now.nanos(), Ordering::Release);
-        if self.node.advance(Stage::Stopped, Stage::Forced) {
-            Answer::Force
+        let forced = Tick::from_nanos(self.forced_at.load(Ordering::Acquire));
+        if now.since(forced) < FORCED_TWICE.min(self.settings.debounce) {
+            Answer::Noted
         } else {
             Answer::AtOnce
         }
@@ -192,9 +206,11 @@ impl SignalState {
         if !self.emergency.armed.load(Ordering::Acquire) {
             return;
         }
-        self.emergency.called.store(true, Ordering::Release);
-        self.emergency.bell.ring();
         let deadline = Tick::now() + budget;
+        self.emergency
+            .until
+            .fetch_max(deadline.nanos(), Ordering::AcqRel);
+        self.emergency.bell.ring();
         while !self.emergency.done.load(Ordering::Acquire) && Tick::now() < deadline {
             handler::pause_a_millisecond();
         }
@@ -371,5 +387,31 @@ mod tests {
             Answer::Force
         );
         assert!(!state.node.advance(Stage::Stopped, Stage::Ended));
+    }
+
+    #[test]
+    fn after_the_end_a_first_signal_is_nobody_s_and_a_second_still_ends_the_process() {
+        let ended = state(MS * 300, Escalation::SecondSignal);
+        assert!(ended.node.decide("by hand".into()).is_ok());
+        assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
+        assert_eq!(
+            ended.judge(Signal::TERM, Origin::Unknown, at(0)),
+            Answer::AsBefore
+        );
+        let ended = state(MS * 300, Escalation::SecondSignal);
+        assert_eq!(
+            ended.judge(Signal::TERM, Origin::Unknown, at(0)),
+            Answer::Stop
+        );
+        assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
+        // The same key press, once more.
+        assert_eq!(
+            ended.judge(Signal::TERM, Origin::Unknown, at(4)),
+            Answer::Noted
+        );
+        assert_eq!(
+            ended.judge(Signal::TERM, Origin::Unknown, at(400)),
+            Answer::Force
+        );
     }
 }

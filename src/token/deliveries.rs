@@ -4,7 +4,7 @@
 //! token's word, which names the record (P2).
 
 use crate::clock::Tick;
-use crate::reason::{Origin, Signal, SignalReceived, StopReason};
+use crate::reason::{Later, Origin, Signal, SignalReceived, StopReason};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::token::word::{By, NO_RECORD, Word};
 
@@ -77,6 +77,8 @@ pub(crate) struct Deliveries {
 struct Late {
     kept: Vec<(Tick, StopReason)>,
     more: usize,
+    failed: bool,
+    panicked: bool,
 }
 
 impl Deliveries {
@@ -125,6 +127,8 @@ impl Deliveries {
     /// Keeps a reason of the program's that did not win.
     pub(crate) fn too_late(&self, reason: StopReason) {
         let mut late = self.late.lock();
+        late.failed |= reason.is_failure();
+        late.panicked |= reason.is_panic();
         if late.kept.len() < KEPT {
             late.kept.push((Tick::now(), reason));
         } else {
@@ -134,16 +138,16 @@ impl Deliveries {
         }
     }
 
-    /// What came after the winner, in order: the first of them, and how many more there were.
-    pub(crate) fn later(&self, winner: Word) -> (Vec<StopReason>, usize) {
+    /// What came after the winner.
+    pub(crate) fn later(&self, winner: Word) -> Later {
         let won = if winner.by() == By::Signal {
             winner.record()
         } else {
             NO_RECORD
         };
-        let (mut all, mut more) = {
+        let (mut all, mut more, failed, panicked) = {
             let late = self.late.lock();
-            (late.kept.clone(), late.more)
+            (late.kept.clone(), late.more, late.failed, late.panicked)
         };
         let kept = self
             .records
@@ -159,7 +163,12 @@ impl Deliveries {
         more += self.claimed.load(Ordering::Relaxed).saturating_sub(RECORDS);
         more += all.len().saturating_sub(KEPT);
         all.truncate(KEPT);
-        (all.into_iter().map(|(_, reason)| reason).collect(), more)
+        Later {
+            kept: all.into_iter().map(|(_, reason)| reason).collect(),
+            more,
+            failed,
+            panicked,
+        }
     }
 }
 
@@ -179,11 +188,12 @@ mod tests {
         }
         deliveries.too_late("late".into());
         assert_eq!(deliveries.received(word).origin, origin);
-        let (later, more) = deliveries.later(word);
-        assert_eq!(later.len() + more, 41);
-        assert_eq!(later.len(), KEPT);
+        let later = deliveries.later(word);
+        assert_eq!(later.kept.len() + later.more, 41);
+        assert_eq!(later.kept.len(), KEPT);
         assert!(
             later
+                .kept
                 .iter()
                 .all(|reason| reason.signal() == Some(Signal::INT))
         );

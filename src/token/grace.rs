@@ -62,11 +62,14 @@ impl GraceClock {
     fn look(&self, stop: Tick, now: Tick) -> Tick {
         // After 52 days nobody looks any more.
         let at = u32::try_from(nanos(now.since(stop)) >> UNIT).unwrap_or(u32::MAX);
+        let mut seen = now.nanos();
         let mut bits = self.looked.load(Ordering::Acquire);
         let suspended = loop {
             let looked = Looked::of(bits);
             let gap = at.saturating_sub(looked.at);
             if gap == 0 || at == u32::MAX {
+                // Somebody has looked later and may have credited a suspension since: time does not run backwards.
+                seen = seen.max(stop.nanos().saturating_add(u64::from(looked.at) << UNIT));
                 break looked.suspended;
             }
             let credit = if gap > units(SUSPENDED) {
@@ -84,7 +87,7 @@ impl GraceClock {
                 Err(current) => bits = current,
             }
         };
-        Tick::from_nanos(now.nanos().saturating_sub(u64::from(suspended) << UNIT))
+        Tick::from_nanos(seen.saturating_sub(u64::from(suspended) << UNIT))
     }
 
     /// When a shutdown that began at `stop` must be over.

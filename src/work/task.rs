@@ -9,16 +9,19 @@ use std::thread::JoinHandle;
 use crate::error::{SpawnError, TaskPanicked};
 use crate::hook::Name;
 use crate::inside;
-use crate::panic;
+use crate::panic::{self, forget_payload};
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, Holder};
 use crate::stopped_probe;
+use crate::sync::Mutex;
 use crate::work::Holders;
 
 /// A thread that the shutdown waits for. Dropping it changes nothing: the thread runs on, and is still waited for.
 pub struct Task<R> {
     name: String,
-    thread: JoinHandle<Result<R, TaskPanicked>>,
+    thread: JoinHandle<()>,
+    /// What the closure returned.
+    output: Arc<Mutex<Option<Result<R, TaskPanicked>>>>,
 }
 
 /// What a task's closure may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`. Sealed.
@@ -73,12 +76,18 @@ impl<R> Task<R> {
     ///
     /// [`TaskPanicked`], with what the panic said. (The program has been stopped by it already.)
     pub fn join(self) -> Result<R, TaskPanicked> {
-        let Self { name, thread } = self;
-        // The closure's own panics are caught inside; this one is of a thread-local's drop code.
-        thread.join().unwrap_or_else(|payload| {
+        let Self {
+            name,
+            thread,
+            output,
+        } = self;
+        // The closure's own panics are caught inside; this one is of a thread-local's drop code, which has nothing to give back.
+        let panicked = thread.join().err().map(panic::message);
+        let output = output.lock().take();
+        output.unwrap_or_else(|| {
             Err(TaskPanicked {
                 task: name,
-                message: panic::message(payload),
+                message: panicked.unwrap_or_default(),
             })
         })
     }
@@ -121,6 +130,8 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
             return Err(SpawnError::IntakeClosed { task: name });
         };
         let holders = Arc::clone(&self.holders);
+        let output = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&output);
         // A NUL would be refused as a thread's name, and the system shows 15 bytes of it anyway.
         let thread_name = name.replace('\0', "");
         let thread = std::thread::Builder::new()
@@ -133,12 +144,18 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
                     (output, failure)
                 }));
                 let (result, outcome) = self.judge(result);
+                *slot.lock() = Some(result);
+                // Where nobody holds the task any more, this drops what it returned: user code, and part of the task (P21).
+                forget_payload(catch_unwind(AssertUnwindSafe(|| drop(slot))));
                 // After the stop has been asked for: in between there must be no moment without this task and without the stop.
                 self.holders.leave(key, outcome);
-                result
             });
         match thread {
-            Ok(thread) => Ok(Task { name, thread }),
+            Ok(thread) => Ok(Task {
+                name,
+                thread,
+                output,
+            }),
             Err(source) => {
                 holders.leave(key, DrainOutcome::Failed(source.to_string()));
                 Err(SpawnError::Thread { task: name, source })

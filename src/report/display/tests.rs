@@ -3,8 +3,8 @@ use std::panic::Location;
 
 use super::*;
 use crate::exit_policy::ExitPolicy;
-use crate::reason::StopReason;
-use crate::report::{DrainReport, Holder, HookReport, ShutdownReport};
+use crate::reason::{Later, StopReason};
+use crate::report::{DrainReport, Holder, HookReport, HookReports, ShutdownReport};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -22,11 +22,17 @@ fn report(names: &[&'static str]) -> Inner {
     };
     Inner {
         reason: StopReason::from("enough"),
-        later: vec![StopReason::Completed],
-        later_more: 3,
+        later: Later {
+            kept: vec![StopReason::Completed],
+            more: 3,
+            ..Later::default()
+        },
         is_final: true,
         timed_out: false,
-        hooks: (1..).zip(names).map(hook).collect(),
+        hooks: HookReports {
+            list: (1..).zip(names).map(hook).collect(),
+            ..HookReports::default()
+        },
         drained: vec![DrainReport {
             name: "importer".into(),
             holder: Holder::Task,
@@ -37,6 +43,7 @@ fn report(names: &[&'static str]) -> Inner {
         handed_back: 0,
         took: MS * 300,
         policy: ExitPolicy::default(),
+        exit_within: None,
     }
 }
 
@@ -98,7 +105,7 @@ fn nothing_in_a_name_breaks_a_line() {
 #[test]
 fn many_that_ended_well_are_counted_and_what_went_wrong_is_shown() {
     let mut inner = report(&["same"; 1000]);
-    inner.hooks[999].outcome = HookOutcome::TimedOut;
+    inner.hooks.list[999].outcome = HookOutcome::TimedOut;
     let shown = In(&inner, true).to_string();
     assert!(shown.lines().count() < 60, "{shown}");
     assert!(shown.contains("timed out"), "{shown}");

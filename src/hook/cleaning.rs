@@ -1,0 +1,247 @@
+//! The cleaning: the runner oversees it, a worker runs it. Another view on the stack; its invariants are the stack's.
+
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::hook::Body;
+use crate::hook::budget::allow;
+use crate::hook::stack::{Entry, Hooks, Mode, Running, State};
+use crate::report::{HookOutcome, HookReport};
+use crate::slab::Key;
+use crate::sync::MutexGuard;
+use crate::token::SLICE;
+
+/// How what the worker ran has ended; nothing where somebody else had run it.
+pub(super) struct Done(pub(super) Option<HookOutcome>);
+
+/// What a worker does next.
+pub(super) enum Next {
+    Run(Body),
+    /// Nothing to do, or somebody else does it.
+    Leave,
+}
+
+/// What the runner does next.
+pub(crate) enum Turn {
+    /// There are hooks, and nobody runs them: start a worker of this generation.
+    Start(u64),
+    /// It is over: because everything has been run, or because the time is. What is left over is to be dropped.
+    Over { in_time: bool, left: Vec<Entry> },
+}
+
+impl Hooks {
+    /// The cleaning begins.
+    pub(crate) fn begin(&self, deadline: Tick) {
+        let mut state = self.state.lock();
+        if state.mode == Mode::Open {
+            state.mode = Mode::Cleaning;
+            state.deadline = deadline;
+            let now = self.node.now();
+            let noted: Vec<Key> = state.elsewhere.iter().map(|(key, _)| key).collect();
+            for key in noted {
+                let Some(running) = state.elsewhere.get_mut(key) else {
+                    continue;
+                };
+                let (own, reserve) = (running.deadline, running.reserve);
+                let time = state.allow(now, own.since(now), reserve);
+                if let Some(running) = state.elsewhere.get_mut(key) {
+                    running.deadline = own.min(now + time);
+                }
+            }
+            let expected = state.stack.len();
+            state.done.reserve(expected);
+        }
+    }
+
+    /// The runner's part: waits until there is something for it to do, and leaves behind what overruns its time.
+    ///
+    /// `look` is called after every wait, with the reports so far, and the name and age of what is being run.
+    pub(crate) fn oversee(
+        &self,
+        mut look: impl FnMut(&[HookReport], Option<(&str, Duration)>),
+    ) -> Turn {
+        let mut state = self.state.lock();
+        loop {
+            let now = self.node.now();
+            self.leave_behind(&mut state, now);
+            let running = state
+                .running
+                .as_ref()
+                .map(|running| (&*running.name, now.since(running.started)));
+            look(&state.done, running);
+            let idle = state.running.is_none() && state.elsewhere.is_empty();
+            let all_run = idle && state.stack.is_empty() && !state.worker_alive;
+            if all_run || now >= state.deadline {
+                let left = self.close(&mut state, now);
+                return Turn::Over {
+                    in_time: all_run && !state.out_of_time,
+                    left,
+                };
+            }
+            if !state.worker_alive && !state.stack.is_empty() {
+                state.worker_alive = true;
+                return Turn::Start(state.generation);
+            }
+            let until = state.elsewhere.iter().map(|(_, running)| running.deadline);
+            let until = until
+                .chain(state.running.as_ref().map(|running| running.deadline))
+                .min();
+            let until = until.map_or(state.deadline, |until| until.min(state.deadline));
+            self.changed
+                .wait_for(&mut state, until.since(now).min(SLICE));
+        }
+    }
+
+    /// Everything whose own time is over is left behind, and reported so.
+    fn leave_behind(&self, state: &mut MutexGuard<'_, State>, now: Tick) {
+        let stop = self.node.stop_tick();
+        if let Some(running) = state.running.take_if(|running| now >= running.deadline) {
+            state.generation += 1;
+            state.worker_alive = false;
+            state
+                .done
+                .push(running.report(stop, now, HookOutcome::TimedOut));
+            state.out_of_time |= now >= state.deadline;
+            self.changed.notify_all();
+        }
+        let late: Vec<Key> = state
+            .elsewhere
+            .iter()
+            .filter(|(_, running)| now >= running.deadline)
+            .map(|(key, _)| key)
+            .collect();
+        for key in late {
+            if let Some(running) = state.elsewhere.remove(key) {
+                state.out_of_time |= now >= state.deadline;
+                state
+                    .done
+                    .push(running.report(stop, now, HookOutcome::TimedOut));
+            }
+        }
+    }
+
+    /// The end: what is running is left behind, what was not called is skipped, and what comes now runs where it is registered.
+    fn close(&self, state: &mut MutexGuard<'_, State>, now: Tick) -> Vec<Entry> {
+        let stop = self.node.stop_tick();
+        state.mode = Mode::Ended;
+        state.generation += 1;
+        state.worker_alive = false;
+        let running = state
+            .running
+            .take()
+            .into_iter()
+            .chain(state.elsewhere.take());
+        for running in running.collect::<Vec<_>>() {
+            state
+                .done
+                .push(running.report(stop, now, HookOutcome::TimedOut));
+        }
+        let left = state.stack.take();
+        state.reserves = 0;
+        for entry in left.iter().rev() {
+            state.done.push(HookReport {
+                name: entry.name.clone(),
+                outcome: HookOutcome::Skipped,
+                started: stop.map_or(Duration::ZERO, |stop| now.since(stop)),
+                took: Duration::ZERO,
+                location: entry.location,
+            });
+        }
+        self.changed.notify_all();
+        left
+    }
+
+    /// Ends the cleaning wherever it is; for whoever cannot wait for the runner any longer.
+    pub(crate) fn close_now(&self) -> Vec<Entry> {
+        let mut state = self.state.lock();
+        if state.mode == Mode::Ended {
+            return Vec::new();
+        }
+        let now = self.node.now();
+        self.close(&mut state, now)
+    }
+
+    /// The worker's part: gives back what it has run, and leaves.
+    pub(super) fn give_back(&self, generation: u64, done: Done) {
+        let mut state = self.state.lock();
+        if state.generation == generation {
+            let running = state.running.take();
+            if let (Some(running), Done(Some(outcome))) = (running, done) {
+                let report = running.report(self.node.stop_tick(), self.node.now(), outcome);
+                state.done.push(report);
+            }
+            state.worker_alive = false;
+            self.changed.notify_all();
+        }
+    }
+
+    /// The worker's part: gives back what it has run, and takes the next.
+    pub(super) fn next(&self, generation: u64, done: Option<Done>) -> Next {
+        let mut state = self.state.lock();
+        if state.generation != generation {
+            return Next::Leave;
+        }
+        let mut now = self.node.now();
+        let stop = self.node.stop_tick();
+        if let (Some(running), Some(done)) = (state.running.take(), done) {
+            if let Done(Some(outcome)) = done {
+                state.done.push(running.report(stop, now, outcome));
+            }
+            if state.waiters > 0 {
+                self.changed.notify_all();
+            }
+        }
+        loop {
+            if state.generation != generation {
+                return Next::Leave;
+            }
+            let (Mode::Cleaning, Some(top)) = (state.mode, state.stack.newest()) else {
+                break;
+            };
+            // Invariant 2: what is newer comes first, also where a thread of the user's runs it.
+            let newer = state
+                .elsewhere
+                .iter()
+                .filter(|(_, running)| running.key.serial() > top.serial());
+            if let Some(until) = newer
+                .map(|(_, running)| running.deadline)
+                .max()
+                .filter(|until| now < *until)
+            {
+                self.changed
+                    .wait_for(&mut state, until.since(now).min(SLICE));
+                now = self.node.now();
+                continue;
+            }
+            let left = state.deadline.since(now);
+            let reserves = state.reserves;
+            let Some(allowed) = state
+                .stack
+                .peek()
+                .and_then(|entry| allow(left, entry.timeout, entry.reserve, reserves))
+            else {
+                break;
+            };
+            let Some((key, entry)) = state.stack.pop() else {
+                break;
+            };
+            state.reserves -= entry.reserve.as_nanos();
+            state.running = Some(Running {
+                key,
+                name: entry.name,
+                location: entry.location,
+                reserve: entry.reserve,
+                started: now,
+                deadline: now + allowed,
+            });
+            // The runner looks at the clock every slice; for less it has to be told.
+            if allowed < SLICE {
+                self.changed.notify_all();
+            }
+            return Next::Run(entry.body);
+        }
+        state.worker_alive = false;
+        self.changed.notify_all();
+        Next::Leave
+    }
+}
