@@ -53,7 +53,7 @@
 //! * **P7** Deliveries within the debounce window (300 ms) of the first are the same request.
 //! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if there are any), whatever else goes on: a hung hook, a
 //!   spinning main thread, a full stderr, a thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that signal. After a
-//!   programmatic stop the first signal is still the polite one.
+//!   programmatic stop the first signal is still the polite one; after the end it does what it did before the coordinator.
 //! * **P9** A signal that was ignored when the program started stays ignored, unless asked otherwise.
 //! * **P10** When the coordinator is gone, its signals have the effect they had before it. One coordinator with signals at a time, any number without. A
 //!   forked child never wakes its parent and dies by its own signals; spawned children have default dispositions and mask.
@@ -81,6 +81,7 @@
 //! * Nothing runs on `SIGKILL`, `abort`, a power loss; hooks do not run on a forced exit, except emergency hooks.
 //! * A thread cannot be interrupted: one that never looks at its token is left behind when its time is over, and the process ends without it.
 //! * A thread that nobody registered is not waited for.
+//! * While emergency hooks run on the forced path, the program's other threads go on: one that calls `exit` then decides the status.
 //! * When the coordinator is dropped, a handler of another library that was registered after ours, for a signal whose action was the default before, no
 //!   longer keeps that signal from ending the process.
 //! * After a `fork` without `exec` the child has no threads: there, the coordinator does nothing.

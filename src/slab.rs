@@ -39,6 +39,12 @@ pub(crate) struct Slab<T> {
     serial: u64,
 }
 
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
         Self {

@@ -87,8 +87,10 @@ impl Hooks {
                 .chain(state.running.as_ref().map(|running| running.deadline))
                 .min();
             let until = until.map_or(state.deadline, |until| until.min(state.deadline));
-            self.changed
-                .wait_for(&mut state, until.since(now).min(SLICE));
+            let look_again = until.since(now).min(SLICE);
+            state.next_look = now + look_again;
+            self.changed.wait_for(&mut state, look_again);
+            state.next_look = Tick::NEVER;
         }
     }
 
@@ -234,8 +236,8 @@ impl Hooks {
                 started: now,
                 deadline: now + allowed,
             });
-            // The runner looks at the clock every slice; for less it has to be told.
-            if allowed < SLICE {
+            // The runner looks by itself often enough for most; for a shorter time it has to be told.
+            if now + allowed < state.next_look {
                 self.changed.notify_all();
             }
             return Next::Run(entry.body);

@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) waiters: usize,
     /// When all of it must be over.
     pub(super) deadline: Tick,
+    /// When the runner looks again by itself.
+    pub(super) next_look: Tick,
     /// Something was cut short by that, and not by a time of its own.
     pub(super) out_of_time: bool,
     pub(super) done: Vec<HookReport>,
@@ -156,6 +158,7 @@ impl Hooks {
                 elsewhere: Slab::new(),
                 waiters: 0,
                 deadline: Tick::NEVER,
+                next_look: Tick::NEVER,
                 out_of_time: false,
                 done: Vec::new(),
                 listed: 0,
@@ -269,7 +272,9 @@ impl Hooks {
             more_failed: state.more_failed,
         };
         drop(state);
-        reports.list.sort_by_key(HookReport::started);
+        if !reports.list.is_sorted_by_key(HookReport::started) {
+            reports.list.sort_by_key(HookReport::started);
+        }
         reports
     }
 }

@@ -23,8 +23,8 @@ impl Announcement {
         };
         let mut todo = vec![Arc::clone(node)];
         while let Some(node) = todo.pop() {
-            let waiting = node.wake();
-            for child in waiting.children {
+            let Some(waiting) = node.wake() else { continue };
+            for child in &waiting.children {
                 if let Some(child) = child.upgrade() {
                     child.stop_by_parent();
                     todo.push(child);

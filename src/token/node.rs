@@ -39,7 +39,8 @@ pub(crate) struct Node {
     /// The top of the tree; `None` at the top itself.
     root: Option<Arc<Node>>,
     parent: Option<Link>,
-    shared: Mutex<Shared>,
+    /// Allocated for what is first registered: most nodes never have anything.
+    shared: Mutex<Option<Box<Shared>>>,
     stopped: Condvar,
     receiver: OnceLock<Receiver<Infallible>>,
     ending: Option<Box<Ending>>,
@@ -51,6 +52,7 @@ struct Link {
     key: Key,
 }
 
+#[derive(Default)]
 struct Shared {
     /// What `stop` said. Written under the lock before the word is moved (P2).
     reason: Option<StopReason>,
@@ -66,6 +68,8 @@ pub(crate) struct Waiting {
     pub(crate) children: Vec<Weak<Node>>,
     pub(crate) wakers: Vec<Waker>,
     pub(crate) callbacks: Vec<Callback>,
+    /// Dropped with this, so that the channel disconnects.
+    _sender: Option<Sender<Infallible>>,
 }
 
 impl Node {
@@ -89,13 +93,7 @@ impl Node {
             word: AtomicU64::new(word.bits()),
             root,
             parent,
-            shared: Mutex::new(Shared {
-                reason: None,
-                children: Slab::new(),
-                wakers: Slab::new(),
-                callbacks: Slab::new(),
-                sender: None,
-            }),
+            shared: Mutex::new(None),
             stopped: Condvar::new(),
             receiver: OnceLock::new(),
             ending,
@@ -114,7 +112,8 @@ impl Node {
             Word::RUNNING
         };
         let mut child = None;
-        let key = shared.children.push(Weak::new());
+        let children = &mut shared.get_or_insert_default().children;
+        let key = children.push(Weak::new());
         let node = Arc::new(Self::new(
             word,
             Some(root),
@@ -125,8 +124,8 @@ impl Node {
             None,
         ));
         if word.is_stopped() {
-            child = shared.children.remove(key);
-        } else if let Some(place) = shared.children.get_mut(key) {
+            child = children.remove(key);
+        } else if let Some(place) = children.get_mut(key) {
             *place = Arc::downgrade(&node);
         }
         drop(shared);
@@ -217,7 +216,8 @@ impl Node {
     pub(crate) fn decide(&self, reason: StopReason) -> Result<(), StopReason> {
         let mut shared = self.shared.lock();
         // P2: the reason is in its place before the word can be seen.
-        let before = shared.reason.replace(reason);
+        let place = &mut shared.get_or_insert_default().reason;
+        let before = place.replace(reason);
         loop {
             let word = self.word();
             match word.stage() {
@@ -232,7 +232,7 @@ impl Node {
                 Stage::Lingering if !self.swap(word, word.moved_to(Stage::Stopped)) => continue,
                 _ => {}
             }
-            let late = std::mem::replace(&mut shared.reason, before);
+            let late = std::mem::replace(place, before);
             drop(shared);
             return Err(late.unwrap_or(StopReason::Completed));
         }
@@ -275,7 +275,7 @@ impl Node {
                 return None;
             }
             match word.by() {
-                By::Program => return node.shared.lock().reason.clone(),
+                By::Program => return node.shared.lock().as_ref()?.reason.clone(),
                 By::Signal => {
                     let ending = node.ending.as_ref()?;
                     return Some(StopReason::Signal(ending.deliveries.received(word)));
@@ -312,7 +312,7 @@ impl Node {
             let late = if self.is_stopped() {
                 Some(sender)
             } else {
-                shared.sender.replace(sender)
+                shared.get_or_insert_default().sender.replace(sender)
             };
             drop(shared);
             drop(late);
@@ -327,15 +327,16 @@ impl Node {
         if self.is_stopped() {
             return None;
         }
+        let wakers = &mut shared.get_or_insert_default().wakers;
         let replaced;
         let key;
         if let Some((place, old)) =
-            old.and_then(|old| shared.wakers.get_mut(old).map(|place| (place, old)))
+            old.and_then(|old| wakers.get_mut(old).map(|place| (place, old)))
         {
             key = old;
             replaced = Some(std::mem::replace(place, waker));
         } else {
-            key = shared.wakers.push(waker);
+            key = wakers.push(waker);
             replaced = None;
         }
         drop(shared);
@@ -345,7 +346,11 @@ impl Node {
     }
 
     pub(crate) fn remove_waker(&self, key: Key) {
-        let removed = self.shared.lock().wakers.remove(key);
+        let removed = self
+            .shared
+            .lock()
+            .as_mut()
+            .and_then(|shared| shared.wakers.remove(key));
         drop(removed);
     }
 
@@ -355,27 +360,30 @@ impl Node {
         if self.is_stopped() {
             return Err(callback);
         }
-        Ok(shared.callbacks.push(callback))
+        Ok(shared.get_or_insert_default().callbacks.push(callback))
     }
 
     pub(crate) fn remove_callback(&self, key: Key) {
-        let removed = self.shared.lock().callbacks.remove(key);
+        let removed = self
+            .shared
+            .lock()
+            .as_mut()
+            .and_then(|shared| shared.callbacks.remove(key));
         drop(removed);
     }
 
     /// Wakes the threads and channels of a stopped node; the rest is handed out.
-    pub(crate) fn wake(&self) -> Waiting {
+    pub(crate) fn wake(&self) -> Option<Waiting> {
         let mut shared = self.shared.lock();
-        let waiting = Waiting {
+        let waiting = shared.as_mut().map(|shared| Waiting {
             children: shared.children.take(),
             wakers: shared.wakers.take(),
             callbacks: shared.callbacks.take(),
-        };
-        let sender = shared.sender.take();
+            _sender: shared.sender.take(),
+        });
         drop(shared);
         // P4: after the lock, or a waiter between its look and its wait would sleep for ever.
         self.stopped.notify_all();
-        drop(sender);
         waiting
     }
 }
@@ -383,7 +391,12 @@ impl Node {
 impl Link {
     /// Takes the child out of its parent's list; the parent is the caller's to drop.
     fn unlink(self) -> Arc<Node> {
-        let removed = self.parent.shared.lock().children.remove(self.key);
+        let removed = self
+            .parent
+            .shared
+            .lock()
+            .as_mut()
+            .and_then(|shared| shared.children.remove(self.key));
         drop(removed);
         self.parent
     }
