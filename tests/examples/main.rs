@@ -13,17 +13,32 @@
     reason = "tests"
 )]
 
-mod binary;
+#[path = "../common/example.rs"]
+mod example;
 mod minimal;
+#[path = "../common/process.rs"]
 mod process;
+#[path = "../common/pty.rs"]
+mod pty;
 mod server;
 mod terminal;
 
+use std::process::Stdio;
 use std::time::Duration;
+
+use crate::process::Process;
 
 /// Reaching it fails the test.
 pub(crate) const FAR: Duration = Duration::from_secs(20);
-/// Between two looks at something that cannot be waited for.
-pub(crate) const GLANCE: Duration = Duration::from_millis(5);
 /// The sum of all that a loaded machine may add to a bound.
 pub(crate) const SLACK: Duration = Duration::from_secs(1);
+
+/// Starts an example whose output is read.
+pub(crate) fn start(example: &str, arguments: &[&str]) -> Process {
+    let mut command = example::command(example, arguments);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Process::start(command)
+}

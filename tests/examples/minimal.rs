@@ -4,12 +4,12 @@ use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
 
-use crate::binary::source;
-use crate::process::Process;
+use crate::example::source;
+use crate::start;
 
 #[test]
 fn dies_by_sigint_after_its_hook() {
-    let mut minimal = Process::start("minimal", &[]);
+    let mut minimal = start("minimal", &[]);
     minimal.out.line("round 1");
     minimal.signal(Signal::SIGINT);
     let status = minimal.end();
@@ -21,7 +21,7 @@ fn dies_by_sigint_after_its_hook() {
 
 #[test]
 fn exits_with_zero_at_sigterm() {
-    let mut minimal = Process::start("minimal", &[]);
+    let mut minimal = start("minimal", &[]);
     minimal.out.line("round 1");
     minimal.signal(Signal::SIGTERM);
     assert_eq!(minimal.end().code(), Some(0));

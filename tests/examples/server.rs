@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::process::Process;
-use crate::{FAR, GLANCE, SLACK};
+use crate::process::{Process, until};
+use crate::{FAR, SLACK, start};
 
 /// The server's own patience with a slow client.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Self {
-        let process = Process::start("server", args);
+        let process = start("server", args);
         let line = process.out.line("listening on ");
         let addr = line.strip_prefix("listening on ").unwrap().parse().unwrap();
         Self { process, addr }
@@ -34,12 +34,9 @@ impl Server {
 
     /// Waits until the listener is closed.
     fn refuses(&self) {
-        let start = Instant::now();
-        while let Ok(client) = TcpStream::connect(self.addr) {
-            assert!(start.elapsed() < FAR, "still accepts");
-            drop(client);
-            thread::sleep(GLANCE);
-        }
+        until("the listener to be closed", || {
+            TcpStream::connect(self.addr).is_err()
+        });
     }
 
     /// To be asked when the process has ended.
@@ -353,7 +350,7 @@ fn refuses_what_it_cannot_do() {
 #[test]
 fn says_that_its_address_is_taken() {
     let server = Server::start(&[]);
-    let mut second = Process::start("server", &["--addr", &server.addr.to_string()]);
+    let mut second = start("server", &["--addr", &server.addr.to_string()]);
     assert_eq!(second.end().code(), Some(1));
     second
         .err

@@ -1,71 +1,41 @@
 //! `examples/terminal.rs` on a pseudo-terminal.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
-use nix::unistd::setsid;
 
-use crate::process::{Process, Text, before_exec, command};
+use crate::process::Process;
+use crate::pty::{CTRL_C, Pty};
+use crate::{example, start};
 
-const CTRL_C: u8 = 0x03;
 /// Debounce, emergency budget and slack: well inside the five seconds of the example's grace
 /// period.
 const FORCED_WITHIN: Duration = Duration::from_secs(2);
 
 struct Terminal {
     process: Process,
-    keyboard: File,
-    /// Kept open, since a terminal that nobody has open is hung up.
-    line: OwnedFd,
+    pty: Pty,
     before: Termios,
 }
 
 impl Terminal {
     /// The example on a pseudo-terminal of its own, ready and in raw mode.
     fn start() -> Self {
-        let OpenptyResult {
-            master,
-            slave: line,
-        } = openpty(None, None).unwrap();
-        let before = tcgetattr(&line).unwrap();
+        let pty = Pty::open();
+        let before = tcgetattr(&pty.line).unwrap();
         assert!(
             before
                 .local_flags
                 .contains(LocalFlags::ICANON | LocalFlags::ECHO),
             "{before:?}"
         );
-
-        let mut command = command("terminal", &[]);
-        command
-            .stdin(line.try_clone().unwrap())
-            .stdout(line.try_clone().unwrap())
-            .stderr(line.try_clone().unwrap());
-        // Its own session, with the terminal as the one whose Ctrl-C it gets.
-        before_exec(&mut command, || {
-            setsid()?;
-            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-            Ok(())
-        });
-        let child = command.spawn().unwrap();
-        drop(command); // and its copies of the terminal
-        let screen = Text::read(File::from(master.try_clone().unwrap()));
-        let process = Process {
-            child,
-            status: None,
-            out: screen,
-            err: Text::default(),
-        };
+        let process = pty.start(example::command("terminal", &[]));
         let terminal = Self {
             process,
-            keyboard: File::from(master),
-            line,
+            pty,
             before,
         };
 
@@ -80,11 +50,11 @@ impl Terminal {
     }
 
     fn type_key(&mut self, key: u8) {
-        self.keyboard.write_all(&[key]).unwrap();
+        self.pty.type_key(key);
     }
 
     fn now(&self) -> Termios {
-        tcgetattr(&self.line).unwrap()
+        tcgetattr(&self.pty.line).unwrap()
     }
 
     fn assert_as_before(&self) {
@@ -119,22 +89,12 @@ fn is_cooked_again_after_a_forced_end() {
     terminal.process.out.line("hanging");
     terminal.type_key(CTRL_C);
     terminal.process.out.line("stopping: ");
-    // A second one within the debounce is the same request (P7), and from outside nobody sees when
-    // that is over: type until it counts. Far less than the grace period, after which the watchdog
-    // would have ended it as well.
-    let typed = Instant::now();
-    let status = loop {
-        if let Some(status) = terminal.process.ended() {
-            break status;
-        }
-        assert!(
-            typed.elapsed() < FORCED_WITHIN,
-            "Ctrl-C did not force the end\n{}",
-            terminal.process.out.all()
-        );
-        terminal.type_key(CTRL_C);
+    // Until one counts as the second: far less than the grace period, after which the watchdog would
+    // have ended it as well.
+    let status = terminal.process.end_by(FORCED_WITHIN, |_| {
+        terminal.pty.type_key(CTRL_C);
         thread::sleep(Duration::from_millis(50));
-    };
+    });
     // P8: 128 + n, or death by the signal.
     assert!(
         status.code() == Some(128 + libc::SIGINT) || status.signal() == Some(libc::SIGINT),
@@ -175,7 +135,7 @@ fn keeps_no_byte_for_signals_other_than_ctrl_c() {
 
 #[test]
 fn says_that_it_needs_one() {
-    let mut terminal = Process::start("terminal", &[]);
+    let mut terminal = start("terminal", &[]);
     assert_eq!(terminal.end().code(), Some(1));
     terminal.err.line("standard input is not a terminal");
     assert_eq!(terminal.out.all(), "");

@@ -1,36 +1,49 @@
 //! A child that is watched while it runs, and gone when its test is.
+//!
+//! Every wait ends: by what is waited for, or with a failure after the `FAR` of the test binary.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
 use nix::unistd::Pid;
 
-use crate::binary::binary;
-use crate::{FAR, GLANCE};
+use crate::FAR;
+
+/// Between two looks at something that cannot be waited for.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Looks until it holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < FAR, "waited in vain for {what}");
+        thread::sleep(GLANCE);
+    }
+}
 
 /// A child that does not outlive its test.
 pub(crate) struct Process {
-    pub(crate) child: Child,
-    pub(crate) status: Option<ExitStatus>,
+    child: Child,
+    status: Option<ExitStatus>,
+    /// What it writes to stdout, if that is a pipe or a [`Pty`](crate::pty::Pty).
     pub(crate) out: Text,
+    /// What it writes to stderr, if that is a pipe.
     pub(crate) err: Text,
 }
 
 impl Process {
-    pub(crate) fn start(example: &str, args: &[&str]) -> Self {
-        let mut command = command(example, args);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    /// Takes the command, so that the parent's copies of what it hands to the child are closed.
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let out = Text::read(child.stdout.take().unwrap());
-        let err = Text::read(child.stderr.take().unwrap());
+        let out = child.stdout.take().map(Text::read).unwrap_or_default();
+        let err = child.stderr.take().map(Text::read).unwrap_or_default();
         Self {
             child,
             status: None,
@@ -39,17 +52,17 @@ impl Process {
         }
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         // Not reaped yet, so that the number cannot be somebody else's.
         assert!(self.status.is_none(), "has ended");
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
-            signal,
-        )
-        .unwrap();
+        kill(self.pid(), signal).unwrap();
     }
 
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
         }
@@ -57,17 +70,24 @@ impl Process {
     }
 
     pub(crate) fn end(&mut self) -> ExitStatus {
+        self.end_by(FAR, |_| {})
+    }
+
+    /// Asks it to end, for as long as it takes. A request that comes close to another is the same (P7), and from
+    /// outside nobody sees when that is over: no single one can be "the second".
+    pub(crate) fn end_by(&mut self, within: Duration, mut ask: impl FnMut(&Self)) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.ended() {
                 return status;
             }
             assert!(
-                start.elapsed() < FAR,
-                "still runs\n{}\n{}",
+                start.elapsed() < within,
+                "still runs after {within:?}\n{}\n{}",
                 self.out.all(),
                 self.err.all()
             );
+            ask(self);
             thread::sleep(GLANCE);
         }
     }
@@ -156,9 +176,9 @@ impl Text {
     }
 }
 
-pub(crate) fn command(example: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(binary(example));
-    command.args(args);
+/// Starts the program as a shell would, whatever this process has inherited, and ends it with the test that starts it.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     before_exec(&mut command, || {
         // A runner that was started with `&` or `nohup` has ignored signals and hands them on; P9
         // would keep them ignored.
@@ -171,6 +191,9 @@ pub(crate) fn command(example: &str, args: &[&str]) -> Command {
             default_action(number)?;
         }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        // For a test that is killed, and drops nothing.
+        #[cfg(target_os = "linux")]
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         Ok(())
     });
     command
