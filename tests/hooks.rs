@@ -73,21 +73,6 @@ fn p13_hooks_and_guards_are_one_stack_newest_first() {
 }
 
 #[test]
-fn p13_a_dropped_guard_has_cleaned_up_and_is_not_cleaned_up_again() {
-    let shutdown = embedded().install().unwrap();
-    let log = Log::default();
-    let cleanup = log.clone();
-    let guard = shutdown.guard("guard", 7, move |value| {
-        cleanup.add(format!("clean {value}"));
-    });
-    drop(guard);
-    assert_eq!(log.all(), ["clean 7"]);
-    let report = shutdown.shutdown();
-    assert_eq!(log.all(), ["clean 7"]);
-    assert!(report.hooks().is_empty());
-}
-
-#[test]
 fn p13_hooks_run_when_the_coordinator_is_dropped_and_when_a_panic_drops_it() {
     let log = Log::default();
     let shutdown = embedded().install().unwrap();
@@ -240,24 +225,6 @@ fn p17_inside_a_hook_every_method_returns_and_shutdown_gives_what_has_happened_s
 }
 
 #[test]
-fn p17_a_hook_may_drop_a_guard_and_an_on_stop_may_shut_down() {
-    let shutdown = Arc::new(embedded().install().unwrap());
-    let guard = shutdown.guard("guard", (), |()| ());
-    shutdown.hook("drops it", move || drop(guard));
-    let inner = Arc::downgrade(&shutdown);
-    let (tell, told) = mpsc::channel();
-    let registered = shutdown.token().on_stop(move |_| {
-        tell.send(inner.upgrade().unwrap().wait().is_final())
-            .unwrap();
-    });
-    let owner = Arc::clone(&shutdown);
-    let report = bounded(move || owner.shutdown());
-    assert!(!told.recv_timeout(FAR).unwrap());
-    assert_eq!(report.outcome(), Outcome::Clean, "{report}");
-    drop(registered);
-}
-
-#[test]
 fn p18_every_caller_on_every_thread_gets_the_same_report() {
     let shutdown = Arc::new(embedded().install().unwrap());
     let calls = Arc::new(AtomicUsize::new(0));
@@ -366,98 +333,6 @@ fn a_hook_that_was_run_by_hand_is_not_called_again() {
         outcomes(&report),
         [("by hand", HookOutcome::Failed("and failed".into()))]
     );
-}
-
-#[test]
-fn a_guard_dropped_while_its_clean_up_runs_waits_for_it() {
-    let shutdown = Arc::new(embedded().install().unwrap());
-    let (began, begins) = mpsc::channel();
-    let (go_on, goes_on) = mpsc::channel::<()>();
-    let goes_on = Mutex::new(goes_on);
-    let done = Arc::new(AtomicUsize::new(0));
-    let set = Arc::clone(&done);
-    let guard = shutdown.guard("slow", (), move |()| {
-        began.send(()).unwrap();
-        goes_on.lock().unwrap().recv().unwrap();
-        set.store(1, Ordering::SeqCst);
-    });
-    let owner = Arc::clone(&shutdown);
-    let ending = thread::spawn(move || owner.shutdown());
-    begins.recv_timeout(FAR).unwrap();
-    let dropping = thread::spawn(move || {
-        drop(guard);
-        done.load(Ordering::SeqCst)
-    });
-    go_on.send(()).unwrap();
-    assert_eq!(
-        bounded(move || dropping.join().unwrap()),
-        1,
-        "the drop came back before the clean-up was over"
-    );
-    assert_eq!(
-        bounded(move || ending.join().unwrap()).outcome(),
-        Outcome::Clean
-    );
-}
-
-#[test]
-fn the_end_waits_for_a_clean_up_that_a_drop_has_begun() {
-    let shutdown = embedded().install().unwrap();
-    let log = Log::default();
-    log.hook(&shutdown, "older");
-    let (began, begins) = mpsc::channel();
-    let (go_on, goes_on) = mpsc::channel::<()>();
-    let goes_on = Mutex::new(goes_on);
-    let slow = log.clone();
-    let guard = shutdown.guard("slow", (), move |()| {
-        began.send(()).unwrap();
-        goes_on.lock().unwrap().recv().unwrap();
-        slow.add("slow");
-    });
-    let dropping = thread::spawn(move || drop(guard));
-    begins.recv_timeout(FAR).unwrap();
-    let token = shutdown.token();
-    let ending = thread::spawn(move || shutdown.shutdown());
-    token.wait();
-    go_on.send(()).unwrap();
-    dropping.join().unwrap();
-    let report = bounded(move || ending.join().unwrap());
-    assert_eq!(log.all(), ["slow", "older"]);
-    assert_eq!(outcomes(&report).len(), 2, "{report}");
-}
-
-#[test]
-fn a_guard_dropped_by_a_panic_cleans_up_and_its_own_panic_goes_no_further() {
-    let shutdown = embedded().install().unwrap();
-    let handle = shutdown.handle();
-    let thread = thread::spawn(move || {
-        let _guard = handle.guard("guard", (), |()| panic!("in the clean-up"));
-        panic!("in the work");
-    });
-    assert!(thread.join().is_err());
-    let report = shutdown.shutdown();
-    assert_eq!(
-        outcomes(&report),
-        [("guard", HookOutcome::Panicked("in the clean-up".into()))]
-    );
-}
-
-#[test]
-fn p23_a_guard_for_each_of_100_000_requests_leaves_nothing_behind() {
-    let shutdown = embedded().install().unwrap();
-    let held = Arc::new(());
-    for n in 0..100_000_u32 {
-        let guard = shutdown.guard("request", Arc::clone(&held), |_| ());
-        if n % 2 == 0 {
-            drop(guard);
-        } else {
-            let other = shutdown.guard("other", (), |()| ());
-            drop(guard);
-            drop(other);
-        }
-    }
-    assert_eq!(Arc::strong_count(&held), 1);
-    assert!(shutdown.shutdown().hooks().is_empty());
 }
 
 #[test]

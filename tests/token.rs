@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{FAR, SHORT, bounded, embedded};
-use winddown::{Signal, StopReason, StopSource, StopToken, UntilStopped};
+use winddown::{Signal, StopReason, StopSource, UntilStopped};
 
 /// Drives one future on this thread: the whole executor.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -35,16 +35,6 @@ fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
         }
-    }
-}
-
-/// Counts how often it was woken.
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -368,97 +358,6 @@ fn time_left_is_known_after_the_stop_only() {
 }
 
 #[test]
-fn p23_futures_that_come_and_go_leave_nothing_behind() {
-    let source = StopSource::new();
-    let token = source.token();
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(Arc::clone(&woken));
-    for _ in 0..100_000 {
-        let mut future = pin!(token.stopped());
-        assert!(
-            future
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
-        // Polled again it keeps the latest waker only.
-        assert!(
-            future
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
-    }
-    assert_eq!(Arc::strong_count(&woken), 2, "a waker was kept");
-    source.stop("now");
-    assert_eq!(woken.0.load(Ordering::SeqCst), 0, "and woken");
-}
-
-#[test]
-fn p23_children_and_closures_that_come_and_go_leave_nothing_behind() {
-    let source = StopSource::new();
-    let token = source.token();
-    let alive = Arc::new(());
-    for _ in 0..100_000 {
-        let child = token.child();
-        let held = Arc::clone(&alive);
-        let registered = child.token().on_stop(move |_| drop(held));
-        drop(child);
-        drop(registered);
-    }
-    assert_eq!(Arc::strong_count(&alive), 1);
-}
-
-#[test]
-fn ten_thousand_futures_are_all_woken() {
-    let source = StopSource::new();
-    let token = source.token();
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(Arc::clone(&woken));
-    let mut futures: Vec<_> = (0..10_000).map(|_| Box::pin(token.stopped())).collect();
-    for future in &mut futures {
-        assert!(
-            future
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
-    }
-    source.stop("now");
-    assert_eq!(woken.0.load(Ordering::SeqCst), 10_000);
-}
-
-#[test]
-fn a_chain_of_100_000_children_is_stopped_and_dropped_on_a_small_stack() {
-    let chain = || {
-        let top = StopSource::new();
-        let mut all: Vec<StopToken> = vec![top.token()];
-        for _ in 0..100_000 {
-            let child = all[all.len() - 1].child();
-            all.push(child.token());
-        }
-        (top, all)
-    };
-    let work = move || {
-        let (top, all) = chain();
-        top.stop("now");
-        assert!(all.iter().all(StopToken::is_stopped));
-        assert_eq!(all[100_000].reason(), Some("now".into()));
-        // The youngest holds all the others.
-        let (_, all) = chain();
-        let youngest = all.last().cloned();
-        drop(all);
-        drop(youngest);
-    };
-    thread::Builder::new()
-        .stack_size(64 * 1024)
-        .spawn(work)
-        .unwrap()
-        .join()
-        .unwrap();
-}
-
-#[test]
 fn a_fed_signal_is_a_stop_by_that_signal() {
     let shutdown = embedded().install().unwrap();
     let token = shutdown.token();
@@ -469,20 +368,4 @@ fn a_fed_signal_is_a_stop_by_that_signal() {
     let report = shutdown.wait();
     assert_eq!(report.reason().signal(), Some(Signal::HUP));
     assert_eq!(report.later_reasons()[0].signal(), Some(Signal::TERM));
-}
-
-#[test]
-fn handles_are_send_sync_and_unwind_safe() {
-    fn all<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
-    all::<StopSource>();
-    all::<StopToken>();
-    all::<winddown::StopFuture>();
-    all::<winddown::OnStop>();
-    all::<winddown::ShutdownHandle>();
-    all::<winddown::ShutdownCoordinator>();
-    all::<winddown::ShutdownReport>();
-    all::<winddown::Hold>();
-    all::<winddown::Hook>();
-    all::<winddown::Guard<u32>>();
-    all::<winddown::Task<()>>();
 }
