@@ -11,7 +11,7 @@ use crate::reason::{Origin, Phase, Signal, StopReason};
 use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::token::StopToken;
-use crate::work::{Hold, Spawn, Task, TaskOutput};
+use crate::work::{Hold, Home, InFlightBuilder, Spawn, Task, TaskOutput};
 
 /// Stops the program, listens for the stop, and registers what the shutdown waits for and what it cleans up.
 ///
@@ -211,6 +211,40 @@ impl ShutdownHandle {
         R: TaskOutput,
     {
         self.spawn_task(name.into(), true, f, Location::caller())
+    }
+
+    /// Begins a set of work in flight: each item that it admits ends completed or handed back (P20).
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// let queue = Arc::new(Mutex::new(vec!["one", "two"]));
+    /// let back = Arc::clone(&queue);
+    /// let jobs = shutdown
+    ///     .in_flight("jobs")
+    ///     .on_interrupted(move |item| back.lock().unwrap().push(item.into_item()));
+    /// while let Some(slot) = jobs.reserve() {
+    ///     let Some(job) = queue.lock().unwrap().pop() else { break };
+    ///     let Some(item) = slot.fill(job) else { break }; // the stop came meanwhile: handed back
+    ///     let done = item.complete(|job| Ok::<_, std::io::Error>(job.len()));
+    ///     assert_eq!(done.unwrap(), 3);
+    /// }
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
+    #[track_caller]
+    pub fn in_flight<T: Send + Sync + 'static>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+    ) -> InFlightBuilder<T> {
+        let core = &self.core;
+        let home = Home {
+            id: core.id,
+            node: Arc::clone(&core.node),
+            holders: Arc::clone(&core.holders),
+            sets: Arc::clone(&core.sets),
+        };
+        InFlightBuilder::new(home, name.into(), Location::caller())
     }
 
     fn spawn_task<F, R>(

@@ -22,8 +22,9 @@
 //!
 //! ```text
 //! Running ──stop──▶ Draining ──empty or out of time──▶ Cleaning ──▶ Ended
-//!                      holds and tasks end,               hooks and guards,
-//!                      the owner comes back               last in first out
+//!                      holds, tasks, items end,           hooks and guards,
+//!                      the owner comes back;              last in first out
+//!                      what is left is handed back
 //! any phase ── second signal, or grace period over ──▶ forced exit
 //! ```
 //!
@@ -33,13 +34,13 @@
 //!   whole ending in one call. Everybody else gets a [`ShutdownHandle`].
 //! * [`StopToken`] listens, [`StopSource`] asks; [`UntilStopped`] ends a `for` loop.
 //! * [`hook`](ShutdownHandle::hook) and [`guard`](ShutdownHandle::guard) clean up; [`HookOptions`] gives them their times.
-//! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for.
+//! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for; [`in_flight`](ShutdownHandle::in_flight) hands back
+//!   what is not done in time.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
 //!
-//! They are numbered, and cited by number in the documentation of each part, in the code and in the tests. The numbers that are missing belong to parts
-//! that do not exist yet.
+//! They are numbered, and cited by number in the documentation of each part, in the code and in the tests.
 //!
 //! **Token**
 //! * **P1** `is_stopped` is an atomic load (a child token: two). No lock, no clock, no write.
@@ -70,8 +71,11 @@
 //! * **P19** Nothing registered is lost silently: a hook registered while cleaning runs next, one registered after the end at once.
 //!
 //! **Work**
-//! * **P21** The drain is never over while a hold or task lives, or the owner is not back, and there is time; it is over at once when the last goes.
-//! * **P22** The intake closes at the stop: nothing new is admitted.
+//! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both, never neither. A commit that fails or panics, `fail`, a drop and
+//!   a panic of the work hand it back, with the reason. What the end of time or a forced exit leaves without a verdict is *undecided*, and in the report.
+//!   One verdict is promised, not one effect: what handed-back work had done outside its commit is done again.
+//! * **P21** The drain is never over while a hold, task or item lives, or the owner is not back, and there is time; it is over at once when the last goes.
+//! * **P22** The intake closes at the stop: nothing new is admitted, and an item that was fetched meanwhile is handed back, not lost.
 //!
 //! **Cost**
 //! * **P23** Idle: no wake-ups, two parked threads (three with emergency hooks), no growth per future, `on_stop`, child, hold or guard that has come and gone.
@@ -124,7 +128,10 @@ pub use report::{
 };
 pub use signal::Escalation;
 pub use token::{OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedIter};
-pub use work::{Hold, Task, TaskOutput};
+pub use work::{
+    Advice, HandBack, Hold, InFlight, InFlightBuilder, Interrupted, Interruption, Item,
+    NotCompleted, Slot, Task, TaskOutput,
+};
 
 /// The code of the README, compiled and run.
 #[cfg(doctest)]

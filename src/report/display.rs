@@ -104,6 +104,7 @@ fn rows(report: &Inner) -> Vec<Row<'_>> {
         what: match drained.holder {
             super::Holder::Hold => "hold",
             super::Holder::Task => "task",
+            super::Holder::Item => "item",
             super::Holder::Owner => "owner",
             super::Holder::Callbacks => "on_stop",
         },

@@ -103,6 +103,8 @@ pub enum Holder {
     Hold,
     /// A [`Task`](crate::Task).
     Task,
+    /// An item of an [`InFlight`](crate::InFlight), by the name of that.
+    Item,
     /// The thread that owns the coordinator.
     Owner,
     /// The `on_stop` closures and wakers that were being called.
@@ -114,6 +116,7 @@ impl fmt::Display for Holder {
         f.pad(match self {
             Self::Hold => "hold",
             Self::Task => "task",
+            Self::Item => "item",
             Self::Owner => "owner",
             Self::Callbacks => "on_stop",
         })
@@ -132,6 +135,9 @@ pub enum DrainOutcome {
     Panicked(String),
     /// It was still there when its time was over, and was left behind.
     Abandoned,
+    /// An item without a verdict: its commit, its hand-back, or, where only what has stopped is handed back, its work was still
+    /// running when the time was over.
+    Undecided,
 }
 
 impl fmt::Display for DrainOutcome {
@@ -141,6 +147,7 @@ impl fmt::Display for DrainOutcome {
             Self::Failed(error) => write!(f, "failed: {error}"),
             Self::Panicked(message) => write!(f, "panicked: {message}"),
             Self::Abandoned => f.write_str("abandoned"),
+            Self::Undecided => f.write_str("undecided"),
         }
     }
 }
@@ -360,6 +367,7 @@ impl ShutdownReport {
             what: match drained.holder {
                 Holder::Hold => "hold",
                 Holder::Task => "task",
+                Holder::Item => "item",
                 Holder::Owner => "owner",
                 Holder::Callbacks => "on_stop",
             },

@@ -193,6 +193,9 @@ impl Core {
                 left(Cow::Borrowed("on_stop closures"), Holder::Callbacks);
             }
         }
+        if verdict.is_some() {
+            drained.extend(self.sets.settle());
+        }
         ShutdownReport::new(Inner {
             reason: self.node.reason().unwrap_or(StopReason::Completed),
             later,
@@ -200,7 +203,7 @@ impl Core {
             timed_out: verdict.is_some_and(|verdict| verdict.timed_out),
             hooks,
             drained,
-            handed_back: 0,
+            handed_back: self.sets.handed_back(),
             took,
             policy: self.settings.signals.exit_policy,
             exit_within: self

@@ -2,6 +2,7 @@
 
 mod aside;
 mod conclusion;
+mod hand_back;
 mod sequence;
 mod teller;
 
@@ -18,7 +19,7 @@ use crate::signal::exit::{self, Death};
 use crate::signal::{SignalSettings, SignalState};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
-use crate::work::Holders;
+use crate::work::{Holders, Sets};
 
 pub(crate) use aside::{Aside, bounded_by};
 pub(crate) use sequence::run;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) node: Arc<Node>,
     pub(crate) signals: Arc<SignalState>,
     pub(crate) holders: Arc<Holders>,
+    pub(crate) sets: Arc<Sets>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) emergency: Arc<Emergency>,
     /// Where the coordinator was installed, and by which thread.
@@ -85,6 +87,7 @@ impl Core {
             id,
             settings,
             holders: Arc::new(Holders::new(Arc::clone(&node))),
+            sets: Arc::new(Sets::default()),
             hooks: Arc::new(Hooks::new(id, Arc::clone(&node))),
             emergency: Arc::new(Emergency::new(id, Arc::clone(&signals))),
             node,

@@ -10,6 +10,7 @@ use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
 use crate::inside;
 use crate::reason::{Phase, StopReason};
+use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Core, aside, flush_bounded};
 use crate::signal::exit;
@@ -35,6 +36,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     core.wake_waiters();
     // P22.
     core.holders.close();
+    core.sets.close();
     let mut teller = Teller::start(
         core.id,
         &core.node.reason().unwrap_or(StopReason::Completed),
@@ -89,19 +91,26 @@ fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<AtomicBool> {
     told
 }
 
-/// Waits for holds, tasks, callbacks and the owner. True: the owner came back in time.
-fn drain(core: &Core, told: &AtomicBool, teller: &mut Teller) -> bool {
+/// Waits for holds, tasks, items, callbacks and the owner; what is still in flight then is handed back. True: the owner came back in
+/// time.
+fn drain(core: &Arc<Core>, told: &AtomicBool, teller: &mut Teller) -> bool {
     let (stop, deadline) = core.span();
     let until = stop
         + core
             .settings
             .grace
             .saturating_sub(core.settings.cleanup_reserve);
-    let others = || core.signals.owner.is_back() && told.load(Ordering::Acquire);
+    let others =
+        || core.signals.owner.is_back() && told.load(Ordering::Acquire) && core.sets.is_empty();
     core.holders.drain(until.min(deadline), others, || {
         let now = core.node.now();
         teller.late(now.since(stop), deadline.since(now), || late(core, told));
     });
+    if !core.sets.is_empty() {
+        let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
+        let slice_end = (until + slice).min(deadline);
+        hand_back(core, core.sets.interrupt(), slice_end);
+    }
     core.signals.owner.is_back()
 }
 
@@ -115,6 +124,12 @@ fn late(core: &Core, told: &AtomicBool) -> Option<String> {
     if all > NAMED {
         names.push(format!("{} more", all - NAMED));
     }
+    names.extend(
+        core.sets
+            .remaining()
+            .iter()
+            .map(|(name, count)| format!("{count} items of {name}")),
+    );
     if !core.signals.owner.is_back() {
         names.push(format!("the owner, thread {}", core.owner));
     }

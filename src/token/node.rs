@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -170,6 +170,12 @@ impl Node {
             (Some(stop), Some(ending)) => ending.clock.now(stop),
             _ => Tick::now(),
         }
+    }
+
+    /// How long it has been stopped.
+    pub(crate) fn since_stop(&self) -> Duration {
+        self.stop_tick()
+            .map_or(Duration::ZERO, |stop| self.now().since(stop))
     }
 
     fn swap(&self, old: Word, new: Word) -> bool {

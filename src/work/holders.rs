@@ -114,12 +114,11 @@ impl Holders {
     }
 
     fn report(&self, held: Held, outcome: DrainOutcome) -> DrainReport {
-        let stop = self.node.stop_tick();
         DrainReport {
             name: held.name,
             holder: held.holder,
             outcome,
-            took: stop.map_or(Duration::ZERO, |stop| self.node.now().since(stop)),
+            took: self.node.since_stop(),
             location: held.location,
         }
     }

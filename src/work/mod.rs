@@ -2,9 +2,17 @@
 
 mod hold;
 mod holders;
+mod in_flight;
+mod item;
+mod set;
+mod sets;
 mod task;
 
 pub use hold::Hold;
 pub(crate) use holders::Holders;
+pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
+pub use item::{Advice, Interrupted, Interruption};
+pub(crate) use set::Home;
+pub(crate) use sets::{HandBackCall, Sets};
 pub(crate) use task::Spawn;
 pub use task::{Task, TaskOutput};

@@ -1,0 +1,190 @@
+//! A set of items: the list of those in flight, and how they are handed back.
+
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::hook::Name;
+use crate::inside;
+use crate::panic;
+use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::slab::{Key, Slab};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::token::Node;
+use crate::work::Holders;
+use crate::work::in_flight::HandBack;
+use crate::work::item::{Cell, Interrupted, Interruption, Stand};
+use crate::work::sets::{AnySet, HandBackCall, Sets};
+
+pub(super) type OnInterrupted<T> = Box<dyn Fn(Interrupted<T>) -> Result<(), String> + Send + Sync>;
+
+/// What a set of items needs of its coordinator.
+pub(crate) struct Home {
+    pub(crate) id: u64,
+    pub(crate) node: Arc<Node>,
+    pub(crate) holders: Arc<Holders>,
+    pub(crate) sets: Arc<Sets>,
+}
+
+pub(super) struct State<T> {
+    pub(super) closed: bool,
+    /// Reserved, not filled.
+    pub(super) slots: usize,
+    pub(super) items: Slab<Arc<Cell<T>>>,
+}
+
+impl<T> State<T> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots == 0 && self.items.is_empty()
+    }
+}
+
+/// What all shards of a set have in common.
+pub(super) struct Common<T> {
+    pub(super) home: Home,
+    pub(super) name: Name,
+    pub(super) location: &'static Location<'static>,
+    pub(super) hand_back: HandBack,
+    pub(super) most: Option<u32>,
+    pub(super) on_interrupted: OnInterrupted<T>,
+}
+
+/// A thread uses one of so many shards, so that threads seldom meet at a lock or a count.
+pub(super) const SHARDS: usize = 8;
+
+/// One shard of a set, on cache lines of its own.
+#[repr(align(128))]
+pub(super) struct Set<T> {
+    pub(super) common: Arc<Common<T>>,
+    pub(super) state: Mutex<State<T>>,
+}
+
+/// The shard of this thread.
+pub(super) fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    SHARD.try_with(|shard| *shard).unwrap_or(0)
+}
+
+impl<T> Set<T> {
+    pub(super) fn new(common: &Arc<Common<T>>) -> Self {
+        Self {
+            common: Arc::clone(common),
+            state: Mutex::new(State {
+                closed: false,
+                slots: 0,
+                items: Slab::new(),
+            }),
+        }
+    }
+
+    /// Hands an item back that stands at `HandingBack` by the caller's own step.
+    pub(super) fn give_back(&self, cell: &Cell<T>, why: Interruption) {
+        let Some(item) = cell.take(why, self.common.most) else {
+            return;
+        };
+        let outcome = {
+            let _inside = inside::enter(self.common.home.id);
+            match catch_unwind(AssertUnwindSafe(|| (self.common.on_interrupted)(item))) {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(DrainOutcome::Failed(format!("hand-back failed: {error}"))),
+                Err(payload) => {
+                    let message = panic::message(payload);
+                    Some(DrainOutcome::Panicked(format!(
+                        "in its hand-back: {message}"
+                    )))
+                }
+            }
+        };
+        if let Some(outcome) = outcome {
+            self.common.home.sets.failed(DrainReport {
+                name: self.common.name.clone(),
+                holder: Holder::Item,
+                outcome,
+                took: self.common.home.node.since_stop(),
+                location: self.common.location,
+            });
+        }
+        if cell.advance(Stand::HandingBack, Stand::HandedBack) {
+            self.common.home.sets.was_handed_back();
+        }
+    }
+
+    /// Takes an item off the list; `None` for a slot that was never filled.
+    pub(super) fn leave(&self, key: Option<Key>) {
+        let mut state = self.state.lock();
+        let removed = key.map(|key| state.items.remove(key));
+        if key.is_none() {
+            state.slots -= 1;
+        }
+        let last = state.closed && state.is_empty();
+        drop(state);
+        drop(removed);
+        if last {
+            // P21: over at once when the last goes.
+            self.common.home.holders.poke();
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> AnySet for Set<T> {
+    fn close(&self) {
+        self.state.lock().closed = true;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state.lock().is_empty()
+    }
+
+    fn name(&self) -> &Name {
+        &self.common.name
+    }
+
+    fn count(&self) -> usize {
+        let state = self.state.lock();
+        state.slots + state.items.len()
+    }
+
+    fn interrupt(self: Arc<Self>) -> Vec<HandBackCall> {
+        let cells: Vec<Arc<Cell<T>>> = self
+            .state
+            .lock()
+            .items
+            .iter()
+            .map(|(_, cell)| Arc::clone(cell))
+            .collect();
+        let mut hand_backs: Vec<HandBackCall> = Vec::new();
+        for cell in cells {
+            cell.interrupt();
+            let mine = self.common.hand_back == HandBack::AtDeadline
+                && cell.advance(Stand::Running, Stand::HandingBack);
+            let set = Arc::clone(&self);
+            hand_backs.push(Box::new(move || {
+                cell.tell();
+                if mine {
+                    set.give_back(&cell, Interruption::OutOfTime);
+                }
+            }));
+        }
+        hand_backs
+    }
+
+    fn settle(&self) -> Vec<Duration> {
+        let now = Tick::now();
+        let state = self.state.lock();
+        // Nothing is cloned here: the last share of a payload is not the runner's to drop.
+        let open = state.items.iter().filter(|(_, cell)| {
+            Stand::OPEN
+                .into_iter()
+                .any(|stand| cell.advance(stand, Stand::Undecided))
+        });
+        open.map(|(_, cell)| now.since(cell.since)).collect()
+    }
+
+    fn location(&self) -> &'static Location<'static> {
+        self.common.location
+    }
+}

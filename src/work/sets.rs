@@ -1,0 +1,162 @@
+//! All sets of items of a coordinator, as the sequence sees them.
+
+use std::panic::Location;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::hook::Name;
+use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+
+/// Hand-backs that failed and are kept for the report; of more, the number is in it as one row.
+const KEPT: usize = 64;
+
+/// A call that hands one item back.
+pub(crate) type HandBackCall = Box<dyn FnOnce() + Send>;
+
+/// A set of items, whatever they are.
+pub(crate) trait AnySet: Send + Sync {
+    /// Nothing new is admitted from now on (P22).
+    fn close(&self);
+    fn is_empty(&self) -> bool;
+    fn name(&self) -> &Name;
+    fn count(&self) -> usize;
+    /// The time for draining is over: takes back whatever is running, and gives the calls that hand it back.
+    fn interrupt(self: Arc<Self>) -> Vec<HandBackCall>;
+    /// The time for handing back is over: what has no verdict gets none. How long each of them has been in flight.
+    fn settle(&self) -> Vec<Duration>;
+    fn location(&self) -> &'static Location<'static>;
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    list: Vec<Weak<dyn AnySet>>,
+    /// How many of the list are known to be alive; the others are looked for when it has doubled.
+    alive: usize,
+    /// From the close on, those that are there: held, so that none of them, with what the user has put into it, is dropped by the
+    /// one who looks.
+    held: Vec<Arc<dyn AnySet>>,
+    failed: Vec<DrainReport>,
+    failed_more: usize,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Sets {
+    state: Mutex<State>,
+    handed_back: AtomicUsize,
+}
+
+impl Sets {
+    pub(super) fn add(&self, set: &Arc<dyn AnySet>) {
+        let mut state = self.state.lock();
+        if state.closed {
+            // Closed from the beginning; with nothing ever in it there is nothing to wait for.
+            drop(state);
+            set.close();
+            return;
+        }
+        // P23: sets that have gone leave nothing behind.
+        if state.list.len() >= 64 && state.list.len() >= state.alive * 2 {
+            state.list.retain(|set| set.strong_count() > 0);
+            state.alive = state.list.len();
+        }
+        state.list.push(Arc::downgrade(set));
+    }
+
+    /// Closes the intake of all of them.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.held = state
+            .list
+            .drain(..)
+            .filter_map(|set| set.upgrade())
+            .collect();
+        for set in &state.held {
+            set.close();
+        }
+    }
+
+    /// Nothing is in flight in any of them.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().held.iter().all(|set| set.is_empty())
+    }
+
+    /// Those that are not empty, by name and number.
+    pub(crate) fn remaining(&self) -> Vec<(Name, usize)> {
+        let state = self.state.lock();
+        let mut open: Vec<(Name, usize)> = Vec::new();
+        for set in state.held.iter().filter(|set| !set.is_empty()) {
+            // The shards of one set follow each other.
+            match open.last_mut() {
+                Some((name, count)) if name == set.name() => *count += set.count(),
+                _ => open.push((set.name().clone(), set.count())),
+            }
+        }
+        open
+    }
+
+    /// Takes back what is running, and gives the calls that hand it back.
+    pub(crate) fn interrupt(&self) -> Vec<HandBackCall> {
+        let state = self.state.lock();
+        state
+            .held
+            .iter()
+            .flat_map(|set| Arc::clone(set).interrupt())
+            .collect()
+    }
+
+    /// Lets go of them. Runs user code: the drop code of what they hold.
+    pub(crate) fn let_go(&self) {
+        let held = std::mem::take(&mut self.state.lock().held);
+        drop(held);
+    }
+
+    /// What never got a verdict, and every hand-back that failed, for the report.
+    pub(crate) fn settle(&self) -> Vec<DrainReport> {
+        let mut reports = Vec::new();
+        let mut state = self.state.lock();
+        for set in &state.held {
+            reports.extend(set.settle().into_iter().map(|took| DrainReport {
+                name: set.name().clone(),
+                holder: Holder::Item,
+                outcome: DrainOutcome::Undecided,
+                took,
+                location: set.location(),
+            }));
+        }
+        let more = std::mem::take(&mut state.failed_more);
+        let mut failed = std::mem::take(&mut state.failed);
+        drop(state);
+        if let (Some(last), true) = (failed.last().cloned(), more > 0) {
+            let error = format!("and {more} more hand-backs failed");
+            failed.push(DrainReport {
+                outcome: DrainOutcome::Failed(error),
+                ..last
+            });
+        }
+        reports.extend(failed);
+        reports
+    }
+
+    pub(super) fn was_handed_back(&self) {
+        self.handed_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many items were handed back.
+    pub(crate) fn handed_back(&self) -> usize {
+        self.handed_back.load(Ordering::Relaxed)
+    }
+
+    /// A hand-back failed: the item may be lost, and somebody has to be told.
+    pub(super) fn failed(&self, report: DrainReport) {
+        let mut state = self.state.lock();
+        if state.failed.len() < KEPT {
+            state.failed.push(report);
+        } else {
+            state.failed_more += 1;
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! P20–P22: items end completed or handed back, exactly one of the two.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
+
+use common::{FAR, SHORT, bounded, embedded};
+use winddown::{
+    Advice, DrainOutcome, HandBack, Interruption, NotCompleted, Outcome, ShutdownCoordinator,
+};
+
+/// What was handed back, in order.
+type Back = Arc<Mutex<Vec<(u32, Interruption)>>>;
+
+fn jobs(shutdown: &ShutdownCoordinator) -> (winddown::InFlight<u32>, Back) {
+    let back = Back::default();
+    let log = Arc::clone(&back);
+    let jobs = shutdown.in_flight("jobs").on_interrupted(move |item| {
+        let why = item.why().clone();
+        log.lock().unwrap().push((item.into_item(), why));
+    });
+    (jobs, back)
+}
+
+#[test]
+fn a_completed_item_is_not_handed_back() {
+    let shutdown = embedded().install().unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let item = jobs.reserve().unwrap().fill(7).unwrap();
+    assert_eq!(*item, 7);
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(item.complete(|job| Ok::<_, ()>(job * 2)), Ok(14));
+    assert!(jobs.is_empty());
+    let report = shutdown.shutdown();
+    assert_eq!(report.outcome(), Outcome::Clean);
+    assert_eq!(report.handed_back(), 0);
+    assert!(back.lock().unwrap().is_empty());
+}
+
+#[test]
+fn p20_what_is_not_completed_is_handed_back_with_the_reason() {
+    let shutdown = embedded().install().unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let fill = |n| jobs.reserve().unwrap().fill(n).unwrap();
+    drop(fill(1));
+    fill(2).fail("disk full");
+    assert_eq!(
+        fill(3).complete(|_| Err::<(), _>("no")),
+        Err(NotCompleted::CommitFailed("no"))
+    );
+    let panicking = jobs.clone();
+    let work = thread::spawn(move || {
+        let _item = panicking.reserve().unwrap().fill(4).unwrap();
+        panic!("in the work");
+    });
+    assert!(work.join().is_err());
+    let panicking = jobs.clone();
+    let work = thread::spawn(move || {
+        let item = panicking.reserve().unwrap().fill(5).unwrap();
+        item.complete(|_| -> Result<(), ()> { panic!("in the commit") })
+    });
+    assert!(work.join().is_err());
+    let expected = [
+        (1, Interruption::Dropped),
+        (2, Interruption::Failed("disk full".into())),
+        (3, Interruption::CommitFailed),
+        (4, Interruption::Panicked),
+        (5, Interruption::Panicked),
+    ];
+    assert_eq!(*back.lock().unwrap(), expected);
+    let report = shutdown.shutdown();
+    assert_eq!(
+        (report.handed_back(), report.outcome()),
+        (5, Outcome::Clean)
+    );
+}
+
+#[test]
+fn p22_what_is_fetched_over_the_stop_is_handed_back_and_not_run() {
+    let shutdown = embedded().install().unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let slot = jobs.reserve().unwrap();
+    let unused = jobs.reserve().unwrap();
+    shutdown.stop("now");
+    assert!(jobs.reserve().is_none());
+    let token = shutdown.token();
+    let ending = thread::spawn(move || shutdown.wait());
+    token.wait();
+    // P21: the slots keep the drain open until the fetch has come back.
+    drop(unused);
+    assert!(!ending.is_finished());
+    assert!(slot.fill(9).is_none());
+    assert_eq!(*back.lock().unwrap(), [(9, Interruption::Stopping)]);
+    let report = bounded(move || ending.join().unwrap());
+    assert_eq!(
+        (report.handed_back(), report.outcome()),
+        (1, Outcome::Clean)
+    );
+}
+
+#[test]
+fn p21_the_drain_waits_for_items_and_they_may_still_be_completed() {
+    let shutdown = embedded().install().unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let (called, calls) = mpsc::channel();
+    shutdown.hook("close", move || called.send(()).unwrap());
+    let token = shutdown.token();
+    let ending = thread::spawn(move || shutdown.shutdown());
+    token.wait();
+    assert!(
+        !item.is_interrupted() && !item.token().is_stopped(),
+        "work in hand is to be finished"
+    );
+    assert!(calls.try_recv().is_err());
+    assert_eq!(item.complete(|_| Ok::<_, ()>(())), Ok(()));
+    let report = bounded(move || ending.join().unwrap());
+    assert_eq!(report.outcome(), Outcome::Clean);
+    assert!(back.lock().unwrap().is_empty());
+}
+
+#[test]
+fn at_the_deadline_running_items_are_handed_back_and_their_commit_comes_too_late() {
+    let shutdown = embedded()
+        .grace_period(SHORT * 20)
+        .cleanup_reserve(SHORT * 16)
+        .install()
+        .unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let token = item.token();
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(*back.lock().unwrap(), [(1, Interruption::OutOfTime)]);
+    assert_eq!(report.handed_back(), 1);
+    assert!(item.is_interrupted() && token.is_stopped());
+    assert_eq!(
+        item.complete(|_| -> Result<(), ()> { panic!("called") }),
+        Err(NotCompleted::HandedBack)
+    );
+}
+
+#[test]
+fn when_only_what_stopped_is_handed_back_the_rest_is_undecided_and_said() {
+    let shutdown = embedded()
+        .grace_period(SHORT * 20)
+        .cleanup_reserve(SHORT * 16)
+        .install()
+        .unwrap();
+    let back = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&back);
+    let jobs = shutdown
+        .in_flight("careful")
+        .hand_back(HandBack::WhenStopped)
+        .on_interrupted(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+    let stuck = jobs.reserve().unwrap().fill(1).unwrap();
+    let stops = jobs.reserve().unwrap().fill(2).unwrap();
+    let stopping = thread::spawn(move || {
+        stops.token().wait();
+        drop(stops);
+    });
+    let report = bounded(move || shutdown.shutdown());
+    stopping.join().unwrap();
+    assert_eq!(back.load(Ordering::SeqCst), 1);
+    let undecided: Vec<_> = report
+        .drained()
+        .iter()
+        .filter(|it| *it.outcome() == DrainOutcome::Undecided)
+        .collect();
+    assert_eq!(undecided.len(), 1, "{report}");
+    assert_eq!(undecided[0].name(), "careful");
+    assert_eq!(report.exit_code(), 1);
+    drop(stuck);
+    assert_eq!(
+        back.load(Ordering::SeqCst),
+        1,
+        "the verdict was given already"
+    );
+}
+
+#[test]
+fn a_commit_that_hangs_is_undecided_and_the_hooks_run() {
+    let shutdown = embedded()
+        .grace_period(SHORT * 20)
+        .cleanup_reserve(SHORT * 16)
+        .install()
+        .unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let (began, begins) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let committing = thread::spawn(move || {
+        item.complete(|_| {
+            began.send(()).unwrap();
+            goes_on.recv().map_err(drop)
+        })
+    });
+    begins.recv_timeout(FAR).unwrap();
+    shutdown.hook("close", || ());
+    let report = bounded(move || shutdown.shutdown());
+    assert!(
+        report
+            .drained()
+            .iter()
+            .any(|it| *it.outcome() == DrainOutcome::Undecided),
+        "{report}"
+    );
+    assert!(report.hooks()[0].outcome().is_completed());
+    go_on.send(()).unwrap();
+    // The effect is there, and the caller hears of it.
+    assert_eq!(committing.join().unwrap(), Ok(()));
+    assert!(back.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_hand_back_that_hangs_leaves_the_others_their_time() {
+    let shutdown = embedded()
+        .grace_period(SHORT * 40)
+        .cleanup_reserve(SHORT * 36)
+        .install()
+        .unwrap();
+    let back = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&back);
+    let (_keep, never) = mpsc::channel::<()>();
+    let never = Mutex::new(never);
+    let jobs = shutdown.in_flight("jobs").on_interrupted(move |item| {
+        if *item.item() == 0 {
+            let _ = never.lock().unwrap().recv();
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let items: Vec<_> = (0..20)
+        .map(|n| jobs.reserve().unwrap().fill(n).unwrap())
+        .collect();
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(back.load(Ordering::SeqCst), 19);
+    assert_eq!(report.handed_back(), 19);
+    assert_eq!(
+        report
+            .drained()
+            .iter()
+            .filter(|it| *it.outcome() == DrainOutcome::Undecided)
+            .count(),
+        1,
+        "{report}"
+    );
+    drop(items);
+}
+
+#[test]
+fn a_hand_back_that_fails_or_panics_is_in_the_report() {
+    let shutdown = embedded().install().unwrap();
+    let jobs = shutdown
+        .in_flight("jobs")
+        .on_interrupted(|item| match item.into_item() {
+            1 => Err::<(), _>("the queue is gone"),
+            _ => panic!("on purpose"),
+        });
+    drop(jobs.reserve().unwrap().fill(1).unwrap());
+    drop(jobs.reserve().unwrap().fill(2).unwrap());
+    let report = shutdown.shutdown();
+    let shown = report.to_string();
+    assert!(
+        shown.contains("hand-back failed: the queue is gone"),
+        "{shown}"
+    );
+    assert!(shown.contains("in its hand-back: on purpose"), "{shown}");
+    assert_eq!(report.exit_code(), 101, "{shown}");
+}
+
+#[test]
+fn a_poison_item_ends_with_the_dead_letters() {
+    let shutdown = embedded().install().unwrap();
+    let (told, tells) = mpsc::channel();
+    let told = Mutex::new(told);
+    let jobs = shutdown
+        .in_flight("jobs")
+        .max_interruptions(3)
+        .on_interrupted(move |item| {
+            told.lock()
+                .unwrap()
+                .send((item.attempts(), item.advice()))
+                .unwrap();
+            let _ = item.try_into_item().expect("nobody else has it");
+        });
+    for attempts in 0..4 {
+        drop(
+            jobs.reserve()
+                .unwrap()
+                .fill_with(Box::new(attempts), attempts)
+                .unwrap(),
+        );
+    }
+    drop(jobs.reserve().unwrap().fill(Box::new(9)).unwrap());
+    let expected = [
+        (Some(0), Advice::TryAgain),
+        (Some(1), Advice::TryAgain),
+        (Some(2), Advice::GiveUp),
+        (Some(3), Advice::GiveUp),
+        (None, Advice::TryAgain),
+    ];
+    assert_eq!(tells.try_iter().collect::<Vec<_>>(), expected);
+    let _ = shutdown.shutdown();
+}
+
+#[test]
+fn p17_a_hand_back_may_call_shutdown() {
+    let shutdown = Arc::new(embedded().install().unwrap());
+    let inner = Arc::downgrade(&shutdown);
+    let (told, tells) = mpsc::channel();
+    let told = Mutex::new(told);
+    let jobs = shutdown.in_flight("jobs").on_interrupted(move |_| {
+        told.lock()
+            .unwrap()
+            .send(inner.upgrade().unwrap().shutdown().is_final())
+            .unwrap();
+    });
+    let item = jobs.reserve().unwrap().fill(()).unwrap();
+    bounded(move || drop(item));
+    assert!(!tells.recv_timeout(FAR).unwrap());
+    let report = bounded(move || shutdown.wait());
+    assert_eq!(report.outcome(), Outcome::Clean);
+}
+
+#[test]
+fn p23_a_million_items_leave_nothing_behind() {
+    let shutdown = embedded().install().unwrap();
+    let held = Arc::new(());
+    let jobs = shutdown.in_flight("jobs").on_interrupted(|_| ());
+    for n in 0..if cfg!(debug_assertions) {
+        200_000
+    } else {
+        1_000_000
+    } {
+        let item = jobs.reserve().unwrap().fill(Arc::clone(&held)).unwrap();
+        if n % 3 == 0 {
+            drop(item);
+        } else {
+            item.complete(|_| Ok::<_, ()>(())).unwrap();
+        }
+    }
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert!(jobs.is_empty());
+    // Sets that come and go neither.
+    for _ in 0..10_000 {
+        drop(
+            shutdown
+                .in_flight("short")
+                .on_interrupted(|_: winddown::Interrupted<u32>| ()),
+        );
+    }
+    assert!(shutdown.shutdown().drained().is_empty());
+}
+
+/// The verdicts of one round: bit 1 completed, bit 2 handed back.
+struct Verdicts(Vec<AtomicU8>);
+
+impl Verdicts {
+    fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self((0..count).map(|_| AtomicU8::new(0)).collect()))
+    }
+
+    fn give(&self, item: usize, verdict: u8) {
+        assert_eq!(
+            self.0[item].fetch_or(verdict, Ordering::SeqCst) & verdict,
+            0,
+            "given twice"
+        );
+    }
+
+    fn both_and_neither(&self) -> (usize, usize) {
+        let count = |of: u8| {
+            self.0
+                .iter()
+                .filter(|verdict| verdict.load(Ordering::SeqCst) == of)
+                .count()
+        };
+        (count(3), count(0))
+    }
+}
+
+/// P20: items on several threads, some of them failing, panicking or dropped, against a shutdown that takes them back.
+#[test]
+fn p20_no_item_has_both_verdicts_and_none_has_neither() {
+    exactly_one_verdict(1_000);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn p20_no_item_has_both_verdicts_in_20_000_rounds() {
+    exactly_one_verdict(20_000);
+}
+
+fn exactly_one_verdict(rounds: u64) {
+    std::panic::set_hook(Box::new(|_| ()));
+    let mut seen = [0_usize; 2];
+    for round in 0..rounds {
+        let grace = std::time::Duration::from_micros(200 + round % 7 * 50);
+        let shutdown = embedded()
+            .grace_period(FAR)
+            .cleanup_reserve(FAR.saturating_sub(grace))
+            .install()
+            .unwrap();
+        let verdicts = Verdicts::new(12);
+        let log = Arc::clone(&verdicts);
+        let jobs = shutdown
+            .in_flight("jobs")
+            .on_interrupted(move |item| log.give(*item.item(), 2));
+        let start = Arc::new(Barrier::new(4));
+        let working: Vec<_> = (0..3)
+            .map(|worker| {
+                let (jobs, verdicts, start) =
+                    (jobs.clone(), Arc::clone(&verdicts), Arc::clone(&start));
+                let items: Vec<_> = (0..4)
+                    .map(|n| jobs.reserve().unwrap().fill(worker * 4 + n).unwrap())
+                    .collect();
+                thread::spawn(move || {
+                    start.wait();
+                    for (n, item) in items.into_iter().enumerate() {
+                        // Until somewhere around the deadline.
+                        while !item.is_interrupted() && n as u64 != round % 4 {
+                            std::hint::spin_loop();
+                        }
+                        let commit = |job: &usize| {
+                            match round % 5 {
+                                0 => return Err(()),
+                                1 if n == 2 => panic!("in the commit"),
+                                _ => verdicts.give(*job, 1),
+                            }
+                            Ok(())
+                        };
+                        match (round + n as u64) % 11 {
+                            3 => drop(item),
+                            4 => item.fail("on purpose"),
+                            _ => {
+                                let complete =
+                                    std::panic::AssertUnwindSafe(|| drop(item.complete(commit)));
+                                let _ = std::panic::catch_unwind(complete);
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        start.wait();
+        let _ = shutdown.shutdown();
+        for thread in working {
+            thread.join().unwrap();
+        }
+        assert_eq!(verdicts.both_and_neither(), (0, 0), "in round {round}");
+        for verdict in &verdicts.0 {
+            seen[usize::from(verdict.load(Ordering::SeqCst) - 1)] += 1;
+        }
+    }
+    let _ = std::panic::take_hook();
+    assert!(
+        seen.iter().all(|count| *count > 100),
+        "both verdicts must be seen: {seen:?}"
+    );
+}
+
+/// The negative control of the test above: an item that looks first and acts then has both verdicts sooner or later. If this finds
+/// none, the test above has no teeth.
+#[test]
+fn looking_first_and_acting_then_gives_both_verdicts() {
+    let mut both = 0;
+    for _ in 0..1_000_000 {
+        let verdict = Arc::new(AtomicU8::new(0));
+        let start = Arc::new(AtomicBool::new(false));
+        let run = |mine: u8| {
+            let (verdict, start) = (Arc::clone(&verdict), Arc::clone(&start));
+            move || {
+                while !start.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                if verdict.load(Ordering::SeqCst) == 0 {
+                    thread::yield_now();
+                    verdict.fetch_or(mine, Ordering::SeqCst);
+                }
+            }
+        };
+        let threads = [thread::spawn(run(1)), thread::spawn(run(2))];
+        start.store(true, Ordering::SeqCst);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        both += usize::from(verdict.load(Ordering::SeqCst) == 3);
+        if both >= 3 {
+            return;
+        }
+    }
+    panic!("found {both}");
+}
