@@ -25,8 +25,8 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 /// A stderr that nobody reads may hold up a failed installation for so long.
 const SHOW: Duration = Duration::from_secs(1);
 
-/// How a program is shut down. Made by [`ShutdownCoordinator::builder`]; ends in [`install`](Self::install) or
-/// [`run`](Self::run).
+/// How a program is shut down. Made by [`ShutdownCoordinator::builder`]; ends in
+/// [`install`](Self::install) or [`run`](Self::run).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -67,21 +67,23 @@ impl ShutdownBuilder {
         }
     }
 
-    /// The signals that ask for the stop. Default: SIGINT and SIGTERM. None of them: for embedding; any number of such coordinators
-    /// may live in one process.
+    /// The signals that ask for the stop. Default: SIGINT and SIGTERM. None of them: for embedding;
+    /// any number of such coordinators may live in one process.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.signals = signals.into_iter().collect();
         self
     }
 
-    /// How long everything may take, from the stop to the end (P15). Default: 25 s, under the 30 that Kubernetes gives; Docker gives 10.
+    /// How long everything may take, from the stop to the end (P15). Default: 25 s, under the 30
+    /// that Kubernetes gives; Docker gives 10.
     pub fn grace_period(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// The part of the grace period that the drain may not touch, so that there is time to clean up. Default: a third of it, 5 s at
-    /// most. More than the grace period is as much as the grace period.
+    /// The part of the grace period that the drain may not touch, so that there is time to clean
+    /// up. Default: a third of it, 5 s at most. More than the grace period is as much as the grace
+    /// period.
     pub fn cleanup_reserve(mut self, reserve: Duration) -> Self {
         self.cleanup_reserve = Some(reserve);
         self
@@ -93,20 +95,22 @@ impl ShutdownBuilder {
         self
     }
 
-    /// Deliveries within this time of the first are the same request (P7): a key press that arrives from the terminal and from
-    /// the parent too is one. Default: 300 ms.
+    /// Deliveries within this time of the first are the same request (P7): a key press that arrives
+    /// from the terminal and from the parent too is one. Default: 300 ms.
     pub fn debounce(mut self, window: Duration) -> Self {
         self.debounce = window;
         self
     }
 
-    /// What a further signal does. Default: the second ends the process; without [`signals`](Self::signals), nothing.
+    /// What a further signal does. Default: the second ends the process; without
+    /// [`signals`](Self::signals), nothing.
     pub fn escalation(mut self, escalation: Escalation) -> Self {
         self.escalation = Some(escalation);
         self
     }
 
-    /// Handle also what was ignored when the program started. Default: no, so that `nohup` and a shell's background jobs work (P9).
+    /// Handle also what was ignored when the program started. Default: no, so that `nohup` and a
+    /// shell's background jobs work (P9).
     pub fn override_ignored(mut self, yes: bool) -> Self {
         self.override_ignored = yes;
         self
@@ -118,8 +122,9 @@ impl ShutdownBuilder {
         self
     }
 
-    /// End the process when the time is over and the owner has not come back. Default: yes where signals are installed. Without it, a
-    /// program that never looks at its token is cleaned up under its feet, and lives on.
+    /// End the process when the time is over and the owner has not come back. Default: yes where
+    /// signals are installed. Without it, a program that never looks at its token is cleaned up
+    /// under its feet, and lives on.
     pub fn exit_on_timeout(mut self, yes: bool) -> Self {
         self.exit_on_timeout = Some(yes);
         self
@@ -127,8 +132,8 @@ impl ShutdownBuilder {
 
     /// Installs the handlers and starts the two threads that wait for the stop.
     ///
-    /// Do it early, before other threads are started: what arrives before it has its default effect. Where a signal has a
-    /// handler already, that goes on running (P11).
+    /// Do it early, before other threads are started: what arrives before it has its default
+    /// effect. Where a signal has a handler already, that goes on running (P11).
     ///
     /// # Errors
     ///
@@ -177,11 +182,13 @@ impl ShutdownBuilder {
         Ok(coordinator)
     }
 
-    /// Runs a whole program: installs, calls `f`, and whatever way `f` ends, goes through the whole shutdown and gives the exit code.
+    /// Runs a whole program: installs, calls `f`, and whatever way `f` ends, goes through the whole
+    /// shutdown and gives the exit code.
     ///
-    /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and is status 1, unless it is or wraps
-    /// [`Stopped`](crate::Stopped). A report that is not clean is shown on stderr too. A panic is 101, a failed installation 1. The [`ExitPolicy`] has the last word; where it says to die
-    /// by the signal, `run` does not return.
+    /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and
+    /// is status 1, unless it is or wraps [`Stopped`](crate::Stopped). A report that is not clean
+    /// is shown on stderr too. A panic is 101, a failed installation 1. The [`ExitPolicy`] has the
+    /// last word; where it says to die by the signal, `run` does not return.
     ///
     /// ```no_run
     /// use std::process::ExitCode;
@@ -246,14 +253,15 @@ impl ShutdownBuilder {
     }
 }
 
-/// Shows an error. For a thread of its own: a stderr that is a full pipe must not hold up the shutdown.
+/// Shows an error. For a thread of its own: a stderr that is a full pipe must not hold up the
+/// shutdown.
 fn show(error: &str) {
     // Nobody is left to tell when this fails.
     let _ = writeln!(std::io::stderr(), "Error: {error}");
 }
 
-/// Not those that the system keeps for itself, and not those that report a fault of the program: their handler would return into
-/// the fault.
+/// Not those that the system keeps for itself, and not those that report a fault of the program:
+/// their handler would return into the fault.
 fn can_be_handled(signal: Signal) -> bool {
     let number = signal.number();
     // The first two after the named ones belong to the C library.

@@ -1,14 +1,16 @@
 //! Time as the crate counts it: nanoseconds of the monotonic clock, in one integer.
 //!
-//! A signal handler can store an integer but not an `Instant`, so the stop, the deadlines and the report all
-//! speak this one unit. Arithmetic saturates: a `Duration::MAX` is "for ever", never an overflow.
+//! A signal handler can store an integer but not an `Instant`, so the stop, the deadlines and the
+//! report all speak this one unit. Arithmetic saturates: a `Duration::MAX` is "for ever", never an
+//! overflow.
 
 use std::ops::Add;
 use std::time::Duration;
 
 use crate::signal::handler;
 
-/// A point on the monotonic clock, in nanoseconds since some fixed moment before the process started.
+/// A point on the monotonic clock, in nanoseconds since some fixed moment before the process
+/// started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u64);
 
@@ -21,7 +23,8 @@ impl Tick {
         Self(handler::monotonic_nanos())
     }
 
-    /// The clock, read at a tenth of the price and to a few milliseconds. For ages, never for deadlines.
+    /// The clock, read at a tenth of the price and to a few milliseconds. For ages, never for
+    /// deadlines.
     pub(crate) fn coarse() -> Self {
         Self(handler::coarse_nanos())
     }

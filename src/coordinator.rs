@@ -18,9 +18,9 @@ use crate::sync::Ordering;
 
 /// Owns the shutdown of a program: the signals, the threads that watch over it, and the ending.
 ///
-/// There is one owner, and everybody else gets a [`ShutdownHandle`], to which it dereferences. Dropping it runs the whole shutdown
-/// and blocks until it is over (P13), so that an early `?` ends as orderly as anything else; then the signals have their old
-/// effect back (P10).
+/// There is one owner, and everybody else gets a [`ShutdownHandle`], to which it dereferences.
+/// Dropping it runs the whole shutdown and blocks until it is over (P13), so that an early `?` ends
+/// as orderly as anything else; then the signals have their old effect back (P10).
 ///
 /// ```no_run
 /// use winddown::ShutdownCoordinator;
@@ -38,10 +38,12 @@ use crate::sync::Ordering;
 ///
 /// # What it waits for
 ///
-/// For what is registered ([`spawn`](ShutdownHandle::spawn), [`hold`](ShutdownHandle::hold)) and for the thread that owns it to come
-/// back: into `wait`, `shutdown`, the end of `run`, or the drop. A bare `thread::spawn` that nobody registered is not waited for. If the
-/// owner never comes back, the hooks run all the same when the time for draining is over, and the process then ends with the
-/// "timed out" status (unless [`exit_on_timeout(false)`](ShutdownBuilder::exit_on_timeout)).
+/// For what is registered ([`spawn`](ShutdownHandle::spawn), [`hold`](ShutdownHandle::hold)) and
+/// for the thread that owns it to come back: into `wait`, `shutdown`, the end of `run`, or the
+/// drop. A bare `thread::spawn` that nobody registered is not waited for. If the owner never comes
+/// back, the hooks run all the same when the time for draining is over, and the process then ends
+/// with the "timed out" status (unless
+/// [`exit_on_timeout(false)`](ShutdownBuilder::exit_on_timeout)).
 #[must_use = "dropping it runs the shutdown at once; keep it in a variable that is not `_`"]
 pub struct ShutdownCoordinator {
     handle: ShutdownHandle,
@@ -108,23 +110,26 @@ impl ShutdownCoordinator {
         self.handle.clone()
     }
 
-    /// Blocks until somebody asks for the stop, then until the shutdown is over, and gives the report.
+    /// Blocks until somebody asks for the stop, then until the shutdown is over, and gives the
+    /// report.
     ///
-    /// The thread that calls it counts as the owner, and as come back: what it still works on must be registered. Called again, or
-    /// from several threads, it gives the same report (P18). From inside a hook, task or `on_stop` it returns at once with what has
-    /// happened so far (P17).
+    /// The thread that calls it counts as the owner, and as come back: what it still works on must
+    /// be registered. Called again, or from several threads, it gives the same report (P18). From
+    /// inside a hook, task or `on_stop` it returns at once with what has happened so far (P17).
     pub fn wait(&self) -> ShutdownReport {
         self.core().finish()
     }
 
-    /// As [`wait`](Self::wait), but asks for the stop itself, with [`StopReason::Completed`], if nobody has.
+    /// As [`wait`](Self::wait), but asks for the stop itself, with [`StopReason::Completed`], if
+    /// nobody has.
     pub fn shutdown(&self) -> ShutdownReport {
         self.core().stop_unless_stopped(StopReason::Completed);
         self.core().finish()
     }
 
-    /// Whether the handlers still stand as they were installed (P11). False: something has replaced one of them, and its signal
-    /// does not arrive here any more. True without signals: then nothing can be missing.
+    /// Whether the handlers still stand as they were installed (P11). False: something has replaced
+    /// one of them, and its signal does not arrive here any more. True without signals: then
+    /// nothing can be missing.
     pub fn is_installed(&self) -> bool {
         let signals = &self.core().signals;
         signals.signals.load(Ordering::Acquire) == 0 || install::is_installed(signals)
@@ -143,7 +148,8 @@ impl Drop for ShutdownCoordinator {
     fn drop(&mut self) {
         let core = self.core();
         let signals = &core.signals;
-        // A forked child has a copy without the threads: there is nothing to wait for, and nothing that is its to end (P10).
+        // A forked child has a copy without the threads: there is nothing to wait for, and nothing
+        // that is its to end (P10).
         if !signals.is_ours() {
             return;
         }

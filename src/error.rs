@@ -1,4 +1,5 @@
-//! Refusals. What happened to a program is data in the report; an `Err` says that something was not done.
+//! Refusals. What happened to a program is data in the report; an `Err` says that something was not
+//! done.
 
 use std::io;
 
@@ -10,11 +11,12 @@ use crate::reason::{Signal, StopReason};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InstallError {
-    /// Another coordinator holds the signals of this process. Only one can (P10); any number may live with
-    /// `signals([])`.
+    /// Another coordinator holds the signals of this process. Only one can (P10); any number may
+    /// live with `signals([])`.
     #[error("another coordinator with signals is installed in this process")]
     AlreadyInstalled,
-    /// The signal cannot be handled: the system does not let it, or it reports a fault of the program itself.
+    /// The signal cannot be handled: the system does not let it, or it reports a fault of the
+    /// program itself.
     #[error("{0} cannot be handled")]
     CannotHandle(Signal),
     /// Another handler has taken the place of the one installed here before, and would be lost.
@@ -43,8 +45,8 @@ pub enum InstallError {
     },
 }
 
-/// The program has stopped. Made for `?`: [`StopToken::check`](crate::StopToken::check) returns it, and a `run` or a
-/// task that ends with it has not failed.
+/// The program has stopped. Made for `?`: [`StopToken::check`](crate::StopToken::check) returns it,
+/// and a `run` or a task that ends with it has not failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
     reason: StopReason,
@@ -70,8 +72,8 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Nothing new is admitted: the program has stopped (P22). As with [`Stopped`], a `run` or a task that ends with it has not
-/// failed.
+/// Nothing new is admitted: the program has stopped (P22). As with [`Stopped`], a `run` or a task
+/// that ends with it has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IntakeClosed;

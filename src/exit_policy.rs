@@ -9,10 +9,12 @@ use crate::signal::exit::Death;
 pub enum ExitBy {
     /// With this exit code.
     Code(u8),
-    /// With 128 + the number of the signal that asked for the stop. Where there was none, as if clean or failed.
+    /// With 128 + the number of the signal that asked for the stop. Where there was none, as if
+    /// clean or failed.
     SignalCode,
-    /// By dying of the signal that asked for the stop, so that a shell sees it: a `for` loop ends with its program. As PID 1,
-    /// where the system does not let a process die by a signal, with 128 + its number.
+    /// By dying of the signal that asked for the stop, so that a shell sees it: a `for` loop ends
+    /// with its program. As PID 1, where the system does not let a process die by a signal, with
+    /// 128 + its number.
     Signal,
 }
 
@@ -98,7 +100,8 @@ impl ExitPolicy {
         }
     }
 
-    /// Forced by a second signal. A code of 0 would be a lie and is taken as [`ExitBy::SignalCode`] (P8).
+    /// Forced by a second signal. A code of 0 would be a lie and is taken as [`ExitBy::SignalCode`]
+    /// (P8).
     pub fn forced(mut self, by: ExitBy) -> Self {
         self.forced = if by == ExitBy::Code(0) {
             ExitBy::SignalCode
@@ -147,7 +150,8 @@ impl ExitPolicy {
     /// Async-signal-safe.
     pub(crate) fn forced_by(&self, signal: Signal) -> Death {
         match self.forced {
-            // A shell's loop must end with the program that was interrupted, twice over: 130 would let it go on.
+            // A shell's loop must end with the program that was interrupted, twice over: 130 would
+            // let it go on.
             ExitBy::SignalCode
                 if signal == Signal::INT && self.interrupted == Some(ExitBy::Signal) =>
             {

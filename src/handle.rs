@@ -13,10 +13,11 @@ use crate::shutdown::Core;
 use crate::token::StopToken;
 use crate::work::{Hold, Home, InFlightBuilder, Spawn, Task, TaskOutput};
 
-/// Stops the program, listens for the stop, and registers what the shutdown waits for and what it cleans up.
+/// Stops the program, listens for the stop, and registers what the shutdown waits for and what it
+/// cleans up.
 ///
-/// Cheap to clone, and safe to give to anybody. It keeps nothing alive: when the coordinator has gone, a handle still answers,
-/// the intake is closed, and a hook runs at once (P19).
+/// Cheap to clone, and safe to give to anybody. It keeps nothing alive: when the coordinator has
+/// gone, a handle still answers, the intake is closed, and a hook runs at once (P19).
 #[derive(Clone)]
 pub struct ShutdownHandle {
     core: Arc<Core>,
@@ -36,23 +37,25 @@ impl ShutdownHandle {
         StopToken::of(&self.core.node)
     }
 
-    /// Asks for the stop. True: this call was the first; a later reason is kept for the report (P3).
+    /// Asks for the stop. True: this call was the first; a later reason is kept for the report
+    /// (P3).
     ///
-    /// Returns at once; [`shutdown`](crate::ShutdownCoordinator::shutdown) waits for the end. Not for a signal handler: that is what
-    /// [`feed`](Self::feed) is for.
+    /// Returns at once; [`shutdown`](crate::ShutdownCoordinator::shutdown) waits for the end. Not
+    /// for a signal handler: that is what [`feed`](Self::feed) is for.
     pub fn stop(&self, reason: impl Into<StopReason>) -> bool {
         self.core.stop(reason.into())
     }
 
     /// Registers a hook: a named closure that is called once, at the shutdown, newest first (P13).
     ///
-    /// It is called when everything that was registered has gone, or when the time for that is over, on a thread of its own.
-    /// It may run for the coordinator's [`hook_timeout`](crate::ShutdownBuilder::hook_timeout); it gets at least 250 ms, or its share
-    /// (P16). It may return `()` or a `Result`; an `Err` or a panic is reported and does not stop the next (P14). Not called on a
-    /// forced exit, `SIGKILL`, `abort`.
+    /// It is called when everything that was registered has gone, or when the time for that is
+    /// over, on a thread of its own. It may run for the coordinator's
+    /// [`hook_timeout`](crate::ShutdownBuilder::hook_timeout); it gets at least 250 ms, or its
+    /// share (P16). It may return `()` or a `Result`; an `Err` or a panic is reported and does not
+    /// stop the next (P14). Not called on a forced exit, `SIGKILL`, `abort`.
     ///
-    /// Never refused (P19): registered while cleaning it is the next to be called, registered after the end it is called at once, on
-    /// this thread.
+    /// Never refused (P19): registered while cleaning it is the next to be called, registered after
+    /// the end it is called at once, on this thread.
     ///
     /// ```
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
@@ -108,7 +111,8 @@ impl ShutdownHandle {
         }
     }
 
-    /// Gives `value` a clean-up that runs once: when the guard is dropped, or at the shutdown, whichever comes first.
+    /// Gives `value` a clean-up that runs once: when the guard is dropped, or at the shutdown,
+    /// whichever comes first.
     ///
     /// ```
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
@@ -141,10 +145,12 @@ impl ShutdownHandle {
         Guard::new(&self.core.hooks, value, entry)
     }
 
-    /// Takes a signal in as if it had arrived, with debounce and escalation: for hosts that own the handlers.
+    /// Takes a signal in as if it had arrived, with debounce and escalation: for hosts that own the
+    /// handlers.
     ///
-    /// Async-signal-safe: no lock, no allocation. With `signals([])` further signals do nothing unless
-    /// [`escalation`](crate::ShutdownBuilder::escalation) says otherwise; where it does, the second does not return.
+    /// Async-signal-safe: no lock, no allocation. With `signals([])` further signals do nothing
+    /// unless [`escalation`](crate::ShutdownBuilder::escalation) says otherwise; where it does, the
+    /// second does not return.
     pub fn feed(&self, signal: Signal) {
         // After the end it is the host's again.
         let _ = self.core.signals.take(signal, Origin::Unknown);
@@ -164,7 +170,8 @@ impl ShutdownHandle {
         }
     }
 
-    /// Starts a thread that the shutdown waits for. Its panic, and an `Err` that is not [`Stopped`](crate::Stopped), stop the program.
+    /// Starts a thread that the shutdown waits for. Its panic, and an `Err` that is not
+    /// [`Stopped`](crate::Stopped), stop the program.
     ///
     /// # Errors
     ///
@@ -195,7 +202,8 @@ impl ShutdownHandle {
         self.spawn_task(name.into(), false, f, Location::caller())
     }
 
-    /// Starts a thread without which the program makes no sense: any return of it stops the program.
+    /// Starts a thread without which the program makes no sense: any return of it stops the
+    /// program.
     ///
     /// # Errors
     ///
@@ -213,7 +221,8 @@ impl ShutdownHandle {
         self.spawn_task(name.into(), true, f, Location::caller())
     }
 
-    /// Begins a set of work in flight: each item that it admits ends completed or handed back (P20).
+    /// Begins a set of work in flight: each item that it admits ends completed or handed back
+    /// (P20).
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -283,11 +292,12 @@ impl ShutdownHandle {
         self.core.phase()
     }
 
-    /// Tells `f` the report, once, when it is made: last words, also when the process is then ended because its owner never came
-    /// back.
+    /// Tells `f` the report, once, when it is made: last words, also when the process is then ended
+    /// because its owner never came back.
     ///
-    /// It runs on a thread of its own and has a second at most, or what is left of the grace period; 40 ms when nothing is.
-    /// Registered after the end it is called at once. Not called on a forced exit.
+    /// It runs on a thread of its own and has a second at most, or what is left of the grace
+    /// period; 40 ms when nothing is. Registered after the end it is called at once. Not called on
+    /// a forced exit.
     pub fn on_report(&self, f: impl FnOnce(&ShutdownReport) + Send + 'static) {
         self.core.on_report(Box::new(f));
     }

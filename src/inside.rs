@@ -1,7 +1,7 @@
 //! Which coordinators' user code this thread is running.
 //!
-//! A hook, a task or an `on_stop` closure that waited for the shutdown it is part of would wait for itself. So the calls that
-//! wait ask here first (P17).
+//! A hook, a task or an `on_stop` closure that waited for the shutdown it is part of would wait for
+//! itself. So the calls that wait ask here first (P17).
 
 use std::cell::RefCell;
 

@@ -1,4 +1,5 @@
-//! Graceful shutdown that really ends: one ordered, bounded, reported ending for every way a program stops.
+//! Graceful shutdown that really ends: one ordered, bounded, reported ending for every way a
+//! program stops.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -18,7 +19,8 @@
 //! }
 //! ```
 //!
-//! Ctrl-C, `SIGTERM`, an early `?`, a panic, the end of the work, a hung worker: all go through the same shutdown.
+//! Ctrl-C, `SIGTERM`, an early `?`, a panic, the end of the work, a hung worker: all go through the
+//! same shutdown.
 //!
 //! ```text
 //! Running ──stop──▶ Draining ──empty or out of time──▶ Cleaning ──▶ Ended
@@ -30,67 +32,95 @@
 //!
 //! # The parts
 //!
-//! * [`ShutdownCoordinator`] owns the ending; [`ShutdownBuilder`] has the settings, and [`run`](ShutdownBuilder::run), which is the
-//!   whole ending in one call. Everybody else gets a [`ShutdownHandle`].
+//! * [`ShutdownCoordinator`] owns the ending; [`ShutdownBuilder`] has the settings, and
+//!   [`run`](ShutdownBuilder::run), which is the whole ending in one call. Everybody else gets a
+//!   [`ShutdownHandle`].
 //! * [`StopToken`] listens, [`StopSource`] asks; [`UntilStopped`] ends a `for` loop.
-//! * [`hook`](ShutdownHandle::hook) and [`guard`](ShutdownHandle::guard) clean up; [`HookOptions`] gives them their times.
-//! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for; [`in_flight`](ShutdownHandle::in_flight) hands back
-//!   what is not done in time.
+//! * [`hook`](ShutdownHandle::hook) and [`guard`](ShutdownHandle::guard) clean up; [`HookOptions`]
+//!   gives them their times.
+//! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for;
+//!   [`in_flight`](ShutdownHandle::in_flight) hands back what is not done in time.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
 //!
-//! They are numbered, and cited by number in the documentation of each part, in the code and in the tests.
+//! They are numbered, and cited by number in the documentation of each part, in the code and in the
+//! tests.
 //!
 //! **Token**
 //! * **P1** `is_stopped` is an atomic load (a child token: two). No lock, no clock, no write.
 //! * **P2** Whoever sees the stop can read the reason.
 //! * **P3** The first reason wins; the later ones are kept, in order, in the report.
-//! * **P4** No wake-up is lost: of a thread, a future, a channel in `select!`, an `on_stop` closure; registered before, during or after the stop.
+//! * **P4** No wake-up is lost: of a thread, a future, a channel in `select!`, an `on_stop`
+//!   closure; registered before, during or after the stop.
 //! * **P5** What was written before `stop()` is visible to whoever sees the stop.
 //!
 //! **Signals**
-//! * **P6** The coordinator's token and its children read stopped before the signal handler returns.
+//! * **P6** The coordinator's token and its children read stopped before the signal handler
+//!   returns.
 //! * **P7** Deliveries within the debounce window (300 ms) of the first are the same request.
-//! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if there are any), whatever else goes on: a hung hook, a
-//!   spinning main thread, a full stderr, a thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that signal. After a
-//!   programmatic stop the first signal is still the polite one; after the end it does what it did before the coordinator.
-//! * **P9** A signal that was ignored when the program started stays ignored, unless asked otherwise.
-//! * **P10** When the coordinator is gone, its signals have the effect they had before it. One coordinator with signals at a time, any number without. A
-//!   forked child never wakes its parent and dies by its own signals; spawned children have default dispositions and mask.
-//! * **P11** Handlers installed before still run; one that replaced ours is noticed ([`is_installed`](ShutdownCoordinator::is_installed)).
-//! * **P12** Only async-signal-safe work in the handler; no user code, log, lock or allocation on the thread that watches the time.
+//! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if
+//!   there are any), whatever else goes on: a hung hook, a spinning main thread, a full stderr, a
+//!   thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that
+//!   signal. After a programmatic stop the first signal is still the polite one; after the end it
+//!   does what it did before the coordinator.
+//! * **P9** A signal that was ignored when the program started stays ignored, unless asked
+//!   otherwise.
+//! * **P10** When the coordinator is gone, its signals have the effect they had before it. One
+//!   coordinator with signals at a time, any number without. A forked child never wakes its parent
+//!   and dies by its own signals; spawned children have default dispositions and mask.
+//! * **P11** Handlers installed before still run; one that replaced ours is noticed
+//!   ([`is_installed`](ShutdownCoordinator::is_installed)).
+//! * **P12** Only async-signal-safe work in the handler; no user code, log, lock or allocation on
+//!   the thread that watches the time.
 //!
 //! **Ending**
-//! * **P13** Hooks and guards run last in first out, each at most once, on every path but a forced exit, `SIGKILL` and `abort`.
+//! * **P13** Hooks and guards run last in first out, each at most once, on every path but a forced
+//!   exit, `SIGKILL` and `abort`.
 //! * **P14** Each ends as exactly one [`HookOutcome`], and none of these stops the next.
-//! * **P15** From the stop to the return, or the exit: at most the grace period and 100 ms, even when every part of the program hangs.
-//! * **P16** Each hook gets at least its reserve, whatever ran before it; where the reserves do not fit into what is left, its share of it.
-//! * **P17** No lock is held while user code runs. A hook may call every method of the handle; waiting for the shutdown from inside it returns at once.
-//! * **P18** `shutdown` is idempotent and shared: every caller, on every thread, gets the same report.
-//! * **P19** Nothing registered is lost silently: a hook registered while cleaning runs next, one registered after the end at once.
+//! * **P15** From the stop to the return, or the exit: at most the grace period and 100 ms, even
+//!   when every part of the program hangs.
+//! * **P16** Each hook gets at least its reserve, whatever ran before it; where the reserves do not
+//!   fit into what is left, its share of it.
+//! * **P17** No lock is held while user code runs. A hook may call every method of the handle;
+//!   waiting for the shutdown from inside it returns at once.
+//! * **P18** `shutdown` is idempotent and shared: every caller, on every thread, gets the same
+//!   report.
+//! * **P19** Nothing registered is lost silently: a hook registered while cleaning runs next, one
+//!   registered after the end at once.
 //!
 //! **Work**
-//! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both, never neither. A commit that fails or panics, `fail`, a drop and
-//!   a panic of the work hand it back, with the reason. What the end of time or a forced exit leaves without a verdict is *undecided*, and in the report.
-//!   One verdict is promised, not one effect: what handed-back work had done outside its commit is done again.
-//! * **P21** The drain is never over while a hold, task or item lives, or the owner is not back, and there is time; it is over at once when the last goes.
-//! * **P22** The intake closes at the stop: nothing new is admitted, and an item that was fetched meanwhile is handed back, not lost.
+//! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both, never
+//!   neither. A commit that fails or panics, `fail`, a drop and a panic of the work hand it back,
+//!   with the reason. What the end of time or a forced exit leaves without a verdict is
+//!   *undecided*, and in the report. One verdict is promised, not one effect: what handed-back work
+//!   had done outside its commit is done again.
+//! * **P21** The drain is never over while a hold, task or item lives, or the owner is not back,
+//!   and there is time; it is over at once when the last goes.
+//! * **P22** The intake closes at the stop: nothing new is admitted, and an item that was fetched
+//!   meanwhile is handed back, not lost.
 //!
 //! **Cost**
-//! * **P23** Idle: no wake-ups, two parked threads (three with emergency hooks), no growth per future, `on_stop`, child, hold or guard that has come and gone.
+//! * **P23** Idle: no wake-ups, two parked threads (three with emergency hooks), no growth per
+//!   future, `on_stop`, child, hold or guard that has come and gone.
 //!
 //! # Limits
 //!
-//! * Nothing runs on `SIGKILL`, `abort`, a power loss; hooks do not run on a forced exit, except emergency hooks.
-//! * A thread cannot be interrupted: one that never looks at its token is left behind when its time is over, and the process ends without it.
+//! * Nothing runs on `SIGKILL`, `abort`, a power loss; hooks do not run on a forced exit, except
+//!   emergency hooks.
+//! * A thread cannot be interrupted: one that never looks at its token is left behind when its time
+//!   is over, and the process ends without it.
 //! * A thread that nobody registered is not waited for.
-//! * While emergency hooks run on the forced path, the program's other threads go on: one that calls `exit` then decides the status.
-//! * When the coordinator is dropped, a handler of another library that was registered after ours, for a signal whose action was the default before, no
-//!   longer keeps that signal from ending the process.
+//! * While emergency hooks run on the forced path, the program's other threads go on: one that
+//!   calls `exit` then decides the status.
+//! * When the coordinator is dropped, a handler of another library that was registered after ours,
+//!   for a signal whose action was the default before, no longer keeps that signal from ending the
+//!   process.
 //! * After a `fork` without `exec` the child has no threads: there, the coordinator does nothing.
-//! * Where the system has no thread left at the stop, hooks run on the only one there is, and one that hangs then keeps the others from running.
-//! * Unix only. Times are of the monotonic clock, without the time in which the process was suspended.
+//! * Where the system has no thread left at the stop, hooks run on the only one there is, and one
+//!   that hangs then keeps the others from running.
+//! * Unix only. Times are of the monotonic clock, without the time in which the process was
+//!   suspended.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 

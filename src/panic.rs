@@ -28,7 +28,8 @@ fn forget(payload: Payload) {
     }
 }
 
-/// Shows a value and drops it. Both are user code, and a panic of the second while the first unwinds would end the process.
+/// Shows a value and drops it. Both are user code, and a panic of the second while the first
+/// unwinds would end the process.
 pub(crate) fn show_and_drop<E, R>(error: E, show: impl FnOnce(&E) -> R) -> R {
     let error = std::mem::ManuallyDrop::new(error);
     let shown = catch_unwind(AssertUnwindSafe(|| show(&error)));

@@ -1,13 +1,14 @@
 //! A list in order of arrival from which anything can be taken in constant time.
 //!
-//! Hooks, guards, holds, wakers and children all come and go by the million; none may leave anything behind
-//! (P23), and what is left must still be in order (P13). So: slots that are used again, linked oldest to newest.
+//! Hooks, guards, holds, wakers and children all come and go by the million; none may leave
+//! anything behind (P23), and what is left must still be in order (P13). So: slots that are used
+//! again, linked oldest to newest.
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// Names one entry for as long as it lives. A key that has outlived its entry finds nothing, even when the
-/// slot is in use again: the serial is never used twice.
+/// Names one entry for as long as it lives. A key that has outlived its entry finds nothing, even
+/// when the slot is in use again: the serial is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     slot: u32,

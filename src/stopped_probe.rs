@@ -1,9 +1,10 @@
-//! Finds out whether an error is, or wraps, [`Stopped`](crate::Stopped) or a refusal for the same cause, knowing only that it
-//! can be displayed.
+//! Finds out whether an error is, or wraps, [`Stopped`](crate::Stopped) or a refusal for the same
+//! cause, knowing only that it can be displayed.
 //!
-//! `run` asks no more of an error than `Display`, so it cannot be downcast. But whoever shows a chain of errors shows
-//! every link of it: `Stopped` leaves a mark on the thread when it is shown, and that mark is looked for. An error
-//! that does not show what it wraps (a plain `Display` that hides its source) is not found, and counts as a failure.
+//! `run` asks no more of an error than `Display`, so it cannot be downcast. But whoever shows a
+//! chain of errors shows every link of it: `Stopped` leaves a mark on the thread when it is shown,
+//! and that mark is looked for. An error that does not show what it wraps (a plain `Display` that
+//! hides its source) is not found, and counts as a failure.
 
 use std::cell::Cell;
 use std::fmt::Display;

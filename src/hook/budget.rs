@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-/// Where the reserves do not fit, nobody gets less than this part of what is left: of a thousand hooks each would get so little
-/// that a busy machine made quick ones late. It is a part, not a length, so that there is always some left for the next.
+/// Where the reserves do not fit, nobody gets less than this part of what is left: of a thousand
+/// hooks each would get so little that a busy machine made quick ones late. It is a part, not a
+/// length, so that there is always some left for the next.
 const LEAST: u128 = 256;
 
 /// Below this, waking a thread to enforce the limit costs more than the limit.
 const QUANTUM: Duration = Duration::from_millis(1);
 
-/// The time of a hook with `cap` and `reserve`, when `left` is left of the grace period and `reserves` are the nanoseconds of all
-/// reserves to come, its own among them. `None`: there is no time at all.
+/// The time of a hook with `cap` and `reserve`, when `left` is left of the grace period and
+/// `reserves` are the nanoseconds of all reserves to come, its own among them. `None`: there is no
+/// time at all.
 ///
-/// P16: never less than its reserve, or where the reserves do not fit, than its share of what is left: a little less for
-/// the last of many hundred that all hang.
+/// P16: never less than its reserve, or where the reserves do not fit, than its share of what is
+/// left: a little less for the last of many hundred that all hang.
 pub(super) fn allow(
     left: Duration,
     cap: Duration,
@@ -28,7 +30,8 @@ pub(super) fn allow(
     let allowed = if reserves <= left_ns {
         left_ns - others
     } else {
-        // The product of two 94-bit numbers would not fit; a reserve beyond 292 years has no meaning.
+        // The product of two 94-bit numbers would not fit; a reserve beyond 292 years has no
+        // meaning.
         let reserve_ns = reserve_ns.min(u128::from(u64::MAX));
         let left_ns = left_ns.min(u128::from(u64::MAX));
         let share = reserve_ns * left_ns / reserves;

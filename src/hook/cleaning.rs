@@ -1,4 +1,5 @@
-//! The cleaning: the runner oversees it, a worker runs it. Another view on the stack; its invariants are the stack's.
+//! The cleaning: the runner oversees it, a worker runs it. Another view on the stack; its
+//! invariants are the stack's.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ pub(super) enum Next {
 pub(crate) enum Turn {
     /// There are hooks, and nobody runs them: start a worker of this generation.
     Start(u64),
-    /// It is over: because everything has been run, or because the time is. What is left over is to be dropped.
+    /// It is over: because everything has been run, or because the time is. What is left over is to
+    /// be dropped.
     Over { in_time: bool, left: Vec<Entry> },
 }
 
@@ -53,9 +55,11 @@ impl Hooks {
         }
     }
 
-    /// The runner's part: waits until there is something for it to do, and leaves behind what overruns its time.
+    /// The runner's part: waits until there is something for it to do, and leaves behind what
+    /// overruns its time.
     ///
-    /// `look` is called after every wait, with the reports so far, and the name and age of what is being run.
+    /// `look` is called after every wait, with the reports so far, and the name and age of what is
+    /// being run.
     pub(crate) fn oversee(
         &self,
         mut look: impl FnMut(&[HookReport], Option<(&str, Duration)>),
@@ -122,7 +126,8 @@ impl Hooks {
         }
     }
 
-    /// The end: what is running is left behind, what was not called is skipped, and what comes now runs where it is registered.
+    /// The end: what is running is left behind, what was not called is skipped, and what comes now
+    /// runs where it is registered.
     fn close(&self, state: &mut MutexGuard<'_, State>, now: Tick) -> Vec<Entry> {
         let stop = self.node.stop_tick();
         state.mode = Mode::Ended;
@@ -236,7 +241,8 @@ impl Hooks {
                 started: now,
                 deadline: now + allowed,
             });
-            // The runner looks by itself often enough for most; for a shorter time it has to be told.
+            // The runner looks by itself often enough for most; for a shorter time it has to be
+            // told.
             if now + allowed < state.next_look {
                 self.changed.notify_all();
             }

@@ -1,8 +1,9 @@
 //! Hooks that run on the forced path too.
 //!
-//! There the thread that was interrupted by the signal never goes on: whatever lock it holds stays locked. So each hook is
-//! claimed by one atomic step, and the list of them is kept twice, each copy under a lock of its own: at most one of the two can
-//! be locked by the interrupted thread, and the other is free.
+//! There the thread that was interrupted by the signal never goes on: whatever lock it holds stays
+//! locked. So each hook is claimed by one atomic step, and the list of them is kept twice, each
+//! copy under a lock of its own: at most one of the two can be locked by the interrupted thread,
+//! and the other is free.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,10 +27,12 @@ pub(crate) struct Emergency {
     lists: [Mutex<Vec<Arc<Cell>>>; 2],
 }
 
-/// A hook that can be called without freeing anything: the allocator's lock may be one of those that stay locked.
+/// A hook that can be called without freeing anything: the allocator's lock may be one of those
+/// that stay locked.
 type EmergencyBody = Box<dyn FnMut() -> Option<Result<(), String>> + Send>;
 
-/// One emergency hook: run by the worker in its place, or by the emergency thread, by whoever claims it.
+/// One emergency hook: run by the worker in its place, or by the emergency thread, by whoever
+/// claims it.
 struct Cell {
     claimed: AtomicBool,
     finished: AtomicBool,
@@ -99,11 +102,13 @@ impl Emergency {
         }
     }
 
-    /// Makes `body` run on the forced path too, and gives back what runs it in its place on the stack.
+    /// Makes `body` run on the forced path too, and gives back what runs it in its place on the
+    /// stack.
     ///
     /// # Errors
     ///
-    /// Where its thread cannot be started: then it is a hook like any other, and the next registration tries again.
+    /// Where its thread cannot be started: then it is a hook like any other, and the next
+    /// registration tries again.
     pub(crate) fn register(self: &Arc<Self>, body: Body) -> (Body, io::Result<()>) {
         let mut body = Some(body);
         let cell = Arc::new(Cell {
@@ -134,7 +139,8 @@ impl Emergency {
         let mut started = self.started.lock();
         if !*started {
             let emergency = Arc::clone(self);
-            // The handler that waits for that thread must not have interrupted it: it is born with everything blocked.
+            // The handler that waits for that thread must not have interrupted it: it is born with
+            // everything blocked.
             let blocked = Blocked::all();
             let mask = blocked.before();
             std::thread::Builder::new()
@@ -160,7 +166,8 @@ impl Emergency {
                 self.run_all();
                 line.done.store(true, Ordering::Release);
             }
-            // Also afterwards: the end of a thread frees things, and the process may be about to end.
+            // Also afterwards: the end of a thread frees things, and the process may be about to
+            // end.
             line.bell.wait(None);
         }
     }

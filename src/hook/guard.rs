@@ -9,19 +9,23 @@ use crate::hook::{Entry, Hooks, Registered};
 use crate::slab::Key;
 use crate::sync::Mutex;
 
-/// A value with a clean-up that runs once: when the guard is dropped, or at the shutdown, whichever comes first (P13).
+/// A value with a clean-up that runs once: when the guard is dropped, or at the shutdown, whichever
+/// comes first (P13).
 ///
-/// At the shutdown it has its place among the hooks, newest first. Dropped while its clean-up runs there, the guard waits for it,
-/// within its time; inside a hook it does not wait (P17). Registering and dropping one is O(1) and leaves nothing behind, so
-/// one for every request is fine.
+/// At the shutdown it has its place among the hooks, newest first. Dropped while its clean-up runs
+/// there, the guard waits for it, within its time; inside a hook it does not wait (P17).
+/// Registering and dropping one is O(1) and leaves nothing behind, so one for every request is
+/// fine.
 ///
-/// The value itself is dropped when both the guard and the clean-up have gone. A clean-up that fails in a drop before the stop has
-/// nobody to tell; it is kept, and the report has it.
+/// The value itself is dropped when both the guard and the clean-up have gone. A clean-up that
+/// fails in a drop before the stop has nobody to tell; it is kept, and the report has it.
 ///
-/// It is a local like any other: one that lives in the closure of [`run`](crate::ShutdownBuilder::run) is cleaned up when that
-/// returns, before the tasks have been waited for. What tasks use belongs to them: give each an `Arc<Guard<T>>`.
+/// It is a local like any other: one that lives in the closure of
+/// [`run`](crate::ShutdownBuilder::run) is cleaned up when that returns, before the tasks have been
+/// waited for. What tasks use belongs to them: give each an `Arc<Guard<T>>`.
 ///
-/// Not for: what must not happen on an early return. And not run on a forced exit, `abort`, `SIGKILL`.
+/// Not for: what must not happen on an early return. And not run on a forced exit, `abort`,
+/// `SIGKILL`.
 #[must_use = "dropping it runs the clean-up at once; keep it in a variable that is not `_`"]
 pub struct Guard<T> {
     value: Arc<T>,

@@ -51,7 +51,8 @@ pub struct HookOptions {
 }
 
 impl HookOptions {
-    /// A hook of this name, with the coordinator's [`hook_timeout`](crate::ShutdownBuilder::hook_timeout) and a reserve of 250 ms.
+    /// A hook of this name, with the coordinator's
+    /// [`hook_timeout`](crate::ShutdownBuilder::hook_timeout) and a reserve of 250 ms.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
             name: name.into(),
@@ -61,24 +62,28 @@ impl HookOptions {
         }
     }
 
-    /// It may run for this long at most; then it is left behind on its thread and reported as timed out.
+    /// It may run for this long at most; then it is left behind on its thread and reported as timed
+    /// out.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// It gets at least this long, whatever ran before it (P16). Where the reserves of all hooks do not fit into what is left of
-    /// the grace period, they shrink in proportion. More than the timeout is as much as the timeout.
+    /// It gets at least this long, whatever ran before it (P16). Where the reserves of all hooks do
+    /// not fit into what is left of the grace period, they shrink in proportion. More than the
+    /// timeout is as much as the timeout.
     pub fn reserve(mut self, reserve: Duration) -> Self {
         self.reserve = reserve;
         self
     }
 
-    /// It runs on the forced path too, with 250 ms for all emergency hooks together: to put a terminal back, not to save data.
+    /// It runs on the forced path too, with 250 ms for all emergency hooks together: to put a
+    /// terminal back, not to save data.
     ///
-    /// There it runs beside the program, which has been stopped in the middle of whatever it did: **take no lock that the
-    /// program may hold** (the allocator's and stdout's among them), write to the descriptor itself. On every other path it runs
-    /// once, in its place, as any hook. The first one starts a thread, which stays parked (P23).
+    /// There it runs beside the program, which has been stopped in the middle of whatever it did:
+    /// **take no lock that the program may hold** (the allocator's and stdout's among them), write
+    /// to the descriptor itself. On every other path it runs once, in its place, as any hook. The
+    /// first one starts a thread, which stays parked (P23).
     pub fn emergency(mut self) -> Self {
         self.emergency = true;
         self
@@ -104,14 +109,16 @@ impl Hook {
         let Some(entry) = hooks.remove(key) else {
             return false;
         };
-        // Drop code of the closure is user code: no lock is held here, and a panic of it is not ours.
+        // Drop code of the closure is user code: no lock is held here, and a panic of it is not
+        // ours.
         drop(entry);
         true
     }
 
     /// Runs it now, on this thread. `None`: it has been run, or is being run.
     ///
-    /// On this thread nothing can cut it short. A shutdown that comes meanwhile waits for it within its timeout.
+    /// On this thread nothing can cut it short. A shutdown that comes meanwhile waits for it within
+    /// its timeout.
     pub fn run_now(self) -> Option<HookOutcome> {
         let (hooks, key) = self.registered?;
         hooks.run_here(key)

@@ -19,7 +19,8 @@ pub(crate) fn caught(body: Body) -> Option<HookOutcome> {
     }
 }
 
-/// What a hook or guard may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`. Sealed.
+/// What a hook or guard may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`.
+/// Sealed.
 pub trait HookOutput: sealed::Sealed {}
 
 impl HookOutput for () {}

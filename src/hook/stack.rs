@@ -1,10 +1,12 @@
 //! The one stack of hooks and guards, and everything that is decided under its lock.
 //!
-//! 1. An entry is run by whoever takes it off the stack, and taking it off is one step under the lock: at most once (P13).
-//! 2. What is taken off to be run on a thread of the user's (a guard that is dropped, `run_now`) is noted in `elsewhere`, so
-//!    that the cleaning does not end before it, nor run anything older before it.
-//! 3. The worker of the current `generation` runs entries one after the other; a worker that is left behind finds the generation
-//!    moved on when it comes back, and its result is nobody's.
+//! 1. An entry is run by whoever takes it off the stack, and taking it off is one step under the
+//!    lock: at most once (P13).
+//! 2. What is taken off to be run on a thread of the user's (a guard that is dropped, `run_now`) is
+//!    noted in `elsewhere`, so that the cleaning does not end before it, nor run anything older
+//!    before it.
+//! 3. The worker of the current `generation` runs entries one after the other; a worker that is
+//!    left behind finds the generation moved on when it comes back, and its result is nobody's.
 //! 4. No user code runs under the lock (P17).
 
 use std::panic::Location;
@@ -20,11 +22,12 @@ use crate::slab::{Key, Slab};
 use crate::sync::{Condvar, Mutex};
 use crate::token::{Node, SLICE};
 
-/// Failures from before the stop that are kept for the report; of a program that fails for days the first are enough.
+/// Failures from before the stop that are kept for the report; of a program that fails for days the
+/// first are enough.
 const KEPT: usize = 64;
 
-/// Guards dropped after the stop that are listed in the report, of those that completed and of those that did not: a program may
-/// go on making them for as long as it drains.
+/// Guards dropped after the stop that are listed in the report, of those that completed and of
+/// those that did not: a program may go on making them for as long as it drains.
 const LISTED: usize = 1000;
 
 /// A hook or guard on the stack.
@@ -96,7 +99,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// How long what has `timeout` and `reserve`, and is not on the stack, may run from `now` on (P16).
+    /// How long what has `timeout` and `reserve`, and is not on the stack, may run from `now` on
+    /// (P16).
     pub(super) fn allow(&self, now: Tick, timeout: Duration, reserve: Duration) -> Duration {
         let left = self.deadline.since(now);
         let reserves = self.reserves + reserve.as_nanos();
@@ -107,7 +111,8 @@ impl State {
     fn list(&mut self, report: HookReport, stopped: bool) {
         let failed = !report.outcome.is_completed();
         if !stopped {
-            // Before the stop there is no report to be in; a failure is kept for it, so that it is not lost.
+            // Before the stop there is no report to be in; a failure is kept for it, so that it is
+            // not lost.
             if failed && self.done.len() < KEPT {
                 self.done.push(report);
             }
@@ -202,7 +207,8 @@ impl Hooks {
             let entry = state.stack.remove(key)?;
             state.reserves -= entry.reserve.as_nanos();
             let started = self.node.now();
-            // What is cut short only by the end of the process must still leave the older ones their reserves (P16).
+            // What is cut short only by the end of the process must still leave the older ones
+            // their reserves (P16).
             let time = match state.mode {
                 Mode::Open => entry.timeout,
                 _ => state.allow(started, entry.timeout, entry.reserve),
@@ -240,8 +246,8 @@ impl Hooks {
         caught(entry.body)
     }
 
-    /// Waits until the worker has done with the entry `key`, or its time is over. Inside user code of this coordinator it
-    /// returns at once: it may be the very hook that is waited for (P17).
+    /// Waits until the worker has done with the entry `key`, or its time is over. Inside user code
+    /// of this coordinator it returns at once: it may be the very hook that is waited for (P17).
     pub(crate) fn wait_for(&self, key: Key) {
         if inside::is_inside(self.id) {
             return;

@@ -7,9 +7,9 @@ use crate::hook::{Hooks, caught};
 use crate::inside;
 
 impl Hooks {
-    /// Starts a worker. Where no thread can be had, one hook is run here and now, on the runner: better than none, though
-    /// nothing can cut it short then but the watchdog. It is handed to `inline`, which may note that the
-    /// runner is away.
+    /// Starts a worker. Where no thread can be had, one hook is run here and now, on the runner:
+    /// better than none, though nothing can cut it short then but the watchdog. It is handed to
+    /// `inline`, which may note that the runner is away.
     pub(crate) fn start_worker(self: &Arc<Self>, generation: u64, inline: impl FnOnce(&dyn Fn())) {
         let hooks = Arc::clone(self);
         let started = std::thread::Builder::new()
@@ -22,7 +22,8 @@ impl Hooks {
         }
     }
 
-    /// Runs hooks, newest first, until there are none, `most` have been run, or another worker has taken over.
+    /// Runs hooks, newest first, until there are none, `most` have been run, or another worker has
+    /// taken over.
     fn work(&self, generation: u64, most: usize) {
         let _inside = inside::enter(self.id);
         let mut done = None;

@@ -176,7 +176,8 @@ fn fit(text: &str, width: usize, unicode: bool) -> String {
     kept
 }
 
-/// A name in at most `width` columns. Where it does not fit, its middle goes: what tells it from its like is often at its end.
+/// A name in at most `width` columns. Where it does not fit, its middle goes: what tells it from
+/// its like is often at its end.
 fn short(name: &str, width: usize, unicode: bool) -> String {
     let name = clean(name, unicode);
     if columns(&name) <= width {
@@ -220,8 +221,8 @@ fn pad(text: &str, width: usize) -> String {
     padded
 }
 
-/// Without control characters, line ends and marks that turn the direction of writing: a name cannot break the lines of a
-/// report. Where the locale is not UTF-8, without anything but ASCII.
+/// Without control characters, line ends and marks that turn the direction of writing: a name
+/// cannot break the lines of a report. Where the locale is not UTF-8, without anything but ASCII.
 pub(crate) fn clean(text: &str, unicode: bool) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for c in text.chars() {
@@ -253,7 +254,8 @@ fn columns(text: &str) -> usize {
 fn column(c: char) -> usize {
     match c {
         '…' | '█' => 1,
-        // East Asian scripts, signs and emoji are drawn two columns wide; some of what is counted so here is not.
+        // East Asian scripts, signs and emoji are drawn two columns wide; some of what is counted
+        // so here is not.
         '\u{1100}'.. => 2,
         _ => 1,
     }

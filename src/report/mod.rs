@@ -135,8 +135,8 @@ pub enum DrainOutcome {
     Panicked(String),
     /// It was still there when its time was over, and was left behind.
     Abandoned,
-    /// An item without a verdict: its commit, its hand-back, or, where only what has stopped is handed back, its work was still
-    /// running when the time was over.
+    /// An item without a verdict: its commit, its hand-back, or, where only what has stopped is
+    /// handed back, its work was still running when the time was over.
     Undecided,
 }
 
@@ -248,10 +248,12 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Everything that happened, from the stop to the end. Cheap to clone; every caller gets the same one (P18).
+/// Everything that happened, from the stop to the end. Cheap to clone; every caller gets the same
+/// one (P18).
 ///
-/// `Display` is a waterfall of at most 100 columns: a row for everything that was waited for or called, its bar on a common axis of time, its outcome.
-/// Plain ASCII where the locale is not UTF-8; names cannot break its lines.
+/// `Display` is a waterfall of at most 100 columns: a row for everything that was waited for or
+/// called, its bar on a common axis of time, its outcome. Plain ASCII where the locale is not
+/// UTF-8; names cannot break its lines.
 ///
 /// Returned from `main`, it ends the program as the [`ExitPolicy`] says.
 #[derive(Clone, Debug)]
@@ -287,7 +289,8 @@ impl ShutdownReport {
         &self.inner.reason
     }
 
-    /// The reasons that came later, in order: the first 16. Deliveries of a signal within the debounce window are among them.
+    /// The reasons that came later, in order: the first 16. Deliveries of a signal within the
+    /// debounce window are among them.
     pub fn later_reasons(&self) -> &[StopReason] {
         &self.inner.later.kept
     }
@@ -297,7 +300,8 @@ impl ShutdownReport {
         self.inner.later.more
     }
 
-    /// False only for a report that was asked for from inside the shutdown (P17): what had happened so far.
+    /// False only for a report that was asked for from inside the shutdown (P17): what had happened
+    /// so far.
     pub fn is_final(&self) -> bool {
         self.inner.is_final
     }
@@ -328,13 +332,14 @@ impl ShutdownReport {
                 .any(|drained| drained.outcome != DrainOutcome::Ended)
     }
 
-    /// Every hook and guard that was called or should have been since the stop, in the order they were called.
+    /// Every hook and guard that was called or should have been since the stop, in the order they
+    /// were called.
     pub fn hooks(&self) -> &[HookReport] {
         &self.inner.hooks.list
     }
 
-    /// How many guards more than [`hooks`](Self::hooks) lists were dropped after the stop: of those that completed the first 1,000
-    /// are listed, and of those that did not.
+    /// How many guards more than [`hooks`](Self::hooks) lists were dropped after the stop: of those
+    /// that completed the first 1,000 are listed, and of those that did not.
     pub fn more_hooks(&self) -> usize {
         self.inner.hooks.more
     }
@@ -406,10 +411,12 @@ impl ShutdownReport {
         })
     }
 
-    /// Ends the process as the [`ExitPolicy`] says: writes out what stdout still buffers, then exits, or dies by the signal.
+    /// Ends the process as the [`ExitPolicy`] says: writes out what stdout still buffers, then
+    /// exits, or dies by the signal.
     ///
-    /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal. One that hangs, or a thread that is inside
-    /// `exit` already, keeps the process no longer than what was left of the grace period, and a second (unless
+    /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal. One
+    /// that hangs, or a thread that is inside `exit` already, keeps the process no longer than what
+    /// was left of the grace period, and a second (unless
     /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)).
     pub fn exit(self) -> ! {
         let death = self.death();

@@ -65,7 +65,8 @@ impl Aside {
     }
 }
 
-/// Runs `f` on a thread of its own and waits for it, but no longer than `limit`. Where no thread can be had it is not run.
+/// Runs `f` on a thread of its own and waits for it, but no longer than `limit`. Where no thread
+/// can be had it is not run.
 pub(crate) fn bounded_by<F: FnOnce() + Send + 'static>(name: &str, limit: Duration, f: F) {
     match Aside::start(name, f) {
         Ok(aside) => {

@@ -20,13 +20,16 @@ const LAST_WORDS: Duration = Duration::from_millis(40);
 /// With time to spare they get no more than this: the program wants to end.
 const LAST_WORDS_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Whoever waits for the report gives the runner this long beyond the grace period: less than the watchdog gives both.
+/// Whoever waits for the report gives the runner this long beyond the grace period: less than the
+/// watchdog gives both.
 const PATIENCE: Duration = Duration::from_millis(30);
 
 impl Core {
-    /// The owner has come back: waits for the report, and makes it itself where the runner cannot (P15).
+    /// The owner has come back: waits for the report, and makes it itself where the runner cannot
+    /// (P15).
     ///
-    /// Inside user code of this coordinator, and in a forked child, it returns what has happened so far (P17).
+    /// Inside user code of this coordinator, and in a forked child, it returns what has happened so
+    /// far (P17).
     pub(crate) fn finish(&self) -> ShutdownReport {
         if inside::is_inside(self.id) || !self.signals.is_ours() {
             return self.so_far();
@@ -75,7 +78,8 @@ impl Core {
             std::mem::take(&mut progress.last_words)
         };
         let report = self.make(Some(verdict));
-        // From here on a second signal no longer forces a shutdown that is under way, or it has forced this one already.
+        // From here on a second signal no longer forces a shutdown that is under way, or it has
+        // forced this one already.
         if !self.node.advance(Stage::Stopped, Stage::Ended) {
             park_for_ever();
         }
@@ -101,8 +105,8 @@ impl Core {
         if let Ok(Some(late)) = &late {
             late.wait(until.since(Tick::now()));
         }
-        // Where no thread could be had, the runner says it itself, now that nobody waits for it any more. (An owner that had to
-        // make the report itself does not: it could be kept for ever.)
+        // Where no thread could be had, the runner says it itself, now that nobody waits for it any
+        // more. (An owner that had to make the report itself does not: it could be kept for ever.)
         for tell in [aloud.err(), late.err()].into_iter().flatten() {
             if is_runner {
                 self.away(tell);
@@ -121,7 +125,8 @@ impl Core {
             .clamp(LAST_WORDS, LAST_WORDS_AT_MOST)
     }
 
-    /// Tells the report, on a thread of its own. Where none can be had, what is to be called comes back.
+    /// Tells the report, on a thread of its own. Where none can be had, what is to be called comes
+    /// back.
     fn speak(
         &self,
         words: Vec<LastWords>,

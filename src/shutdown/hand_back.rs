@@ -1,7 +1,8 @@
 //! Handing back what is still in flight when the time for draining is over.
 //!
-//! The calls are user code, so they run on threads that can be left behind: one that hangs must not keep the others from being
-//! made. They have their slice of the time, which no hook can take and which takes none from the hooks.
+//! The calls are user code, so they run on threads that can be left behind: one that hangs must not
+//! keep the others from being made. They have their slice of the time, which no hook can take and
+//! which takes none from the hooks.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,8 @@ use crate::sync::{Condvar, Mutex};
 use crate::token::SLICE;
 use crate::work::HandBackCall;
 
-/// A call that takes longer than this part of what is left is left behind, and the next is made on another thread.
+/// A call that takes longer than this part of what is left is left behind, and the next is made on
+/// another thread.
 const PART: u32 = 8;
 
 struct Queue {
@@ -59,14 +61,16 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
             core.away(|| work(1));
         }
     }
-    // What was never called is dropped by nobody: its items are undecided, and their payloads may be in use.
+    // What was never called is dropped by nobody: its items are undecided, and their payloads may
+    // be in use.
     let left = std::mem::take(&mut queue.state.lock().calls);
     std::mem::forget(left);
     core.holders.drain(until, || core.sets.is_empty(), || ());
 }
 
 impl Queue {
-    /// Waits until a thread is needed, and says for which generation. `None`: all calls have returned, or the time is over.
+    /// Waits until a thread is needed, and says for which generation. `None`: all calls have
+    /// returned, or the time is over.
     fn oversee(&self, core: &Core, until: Tick) -> Option<u64> {
         let mut state = self.state.lock();
         loop {

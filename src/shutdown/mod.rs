@@ -38,7 +38,8 @@ pub(crate) struct Settings {
     pub(crate) signals: SignalSettings,
 }
 
-/// Everything that a coordinator and its handles share. Each part locks for itself, and none while user code runs (P17).
+/// Everything that a coordinator and its handles share. Each part locks for itself, and none while
+/// user code runs (P17).
 pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) settings: Settings,
@@ -101,7 +102,8 @@ impl Core {
         })
     }
 
-    /// Asks for the stop; a reason that came too late is kept for the report (P3). True: this call was the first.
+    /// Asks for the stop; a reason that came too late is kept for the report (P3). True: this call
+    /// was the first.
     pub(crate) fn stop(&self, reason: StopReason) -> bool {
         let decided = self.node.decide(reason);
         self.signals.ring();
@@ -141,7 +143,8 @@ impl Core {
     }
 }
 
-/// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the process.
+/// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the
+/// process.
 pub(crate) fn flush_bounded() {
     bounded_by("winddown-flush", Duration::from_millis(20), exit::flush);
 }

@@ -1,7 +1,9 @@
-//! The runner: parked since the installation, and from the stop on the one that does everything in its order.
+//! The runner: parked since the installation, and from the stop on the one that does everything in
+//! its order.
 //!
-//! It runs no user code itself, so nothing that hangs can hang it. Only where the system has no more threads it does, as then the
-//! choice is between that and not running it at all; the watchdog and whoever waits for the report do not depend on the runner.
+//! It runs no user code itself, so nothing that hangs can hang it. Only where the system has no
+//! more threads it does, as then the choice is between that and not running it at all; the watchdog
+//! and whoever waits for the report do not depend on the runner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +50,8 @@ pub(crate) fn run(core: &Arc<Core>) {
     teller.phase(Phase::Cleaning);
     let (cleaned, left) = clean(core, &mut teller);
     if !left.is_empty() {
-        // They had no time as hooks, and their closures are on the stack's remains: a terminal is put back all the same.
+        // They had no time as hooks, and their closures are on the stack's remains: a terminal is
+        // put back all the same.
         core.signals.run_emergency_hooks(EMERGENCY);
     }
     let verdict = Verdict {
@@ -72,8 +75,8 @@ pub(crate) struct Verdict {
     pub(crate) callbacks_left: bool,
 }
 
-/// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them. The flag says that they have
-/// returned.
+/// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them. The
+/// flag says that they have returned.
 fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<AtomicBool> {
     let told = Arc::new(AtomicBool::new(announcement.is_empty()));
     if !announcement.is_empty() {
@@ -91,8 +94,8 @@ fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<AtomicBool> {
     told
 }
 
-/// Waits for holds, tasks, items, callbacks and the owner; what is still in flight then is handed back. True: the owner came back in
-/// time.
+/// Waits for holds, tasks, items, callbacks and the owner; what is still in flight then is handed
+/// back. True: the owner came back in time.
 fn drain(core: &Arc<Core>, told: &AtomicBool, teller: &mut Teller) -> bool {
     let (stop, deadline) = core.span();
     let until = stop

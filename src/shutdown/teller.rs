@@ -1,7 +1,7 @@
 //! Tells `tracing` what happens, from a thread of its own.
 //!
-//! A subscriber is user code: it may write to a pipe that is full and never come back. So nobody who is needed for the ending
-//! speaks to it; they leave a message here and go on.
+//! A subscriber is user code: it may write to a pipe that is full and never come back. So nobody
+//! who is needed for the ending speaks to it; they leave a message here and go on.
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ enum Message {
     Over(ShutdownReport),
 }
 
-/// See the module. Without a subscriber, and where no thread can be had, it is silent and costs nothing.
+/// See the module. Without a subscriber, and where no thread can be had, it is silent and costs
+/// nothing.
 pub(crate) struct Teller {
     line: Option<(Sender<Message>, Receiver<()>)>,
     /// How many hook reports have been told.

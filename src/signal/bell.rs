@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-/// Rung once or many times, it wakes its thread once; rung before the thread waits, it is not lost (P4).
+/// Rung once or many times, it wakes its thread once; rung before the thread waits, it is not lost
+/// (P4).
 ///
-/// On Linux a futex: no descriptor that a daemon's clean-up could close, or that could run out. Private memory, so a forked
-/// child rings its own copy (P10).
+/// On Linux a futex: no descriptor that a daemon's clean-up could close, or that could run out.
+/// Private memory, so a forked child rings its own copy (P10).
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 pub(crate) struct Bell(std::sync::atomic::AtomicU32);
 

@@ -25,8 +25,8 @@ impl Death {
 
 /// At once: no `atexit`, no destructors, no flush. Async-signal-safe.
 ///
-/// Not `exit`: from a second thread it waits for ever while another is inside it, and a hung `atexit` handler may be the very
-/// thing that has to be ended.
+/// Not `exit`: from a second thread it waits for ever while another is inside it, and a hung
+/// `atexit` handler may be the very thing that has to be ended.
 pub(crate) fn now(death: Death) -> ! {
     match death {
         Death::Code(code) => handler::exit_now(i32::from(code)),
@@ -43,8 +43,8 @@ pub(crate) fn normally(death: Death) -> ! {
     }
 }
 
-/// Writes out what stdout still buffers, as a death by a signal would lose it. May block on a full pipe: call it from a thread
-/// that can be left behind.
+/// Writes out what stdout still buffers, as a death by a signal would lose it. May block on a full
+/// pipe: call it from a thread that can be left behind.
 pub(crate) fn flush() {
     // Nobody is left to tell of an error, and a thread that holds the lock may be hung.
     let _ = std::io::stdout().lock().flush();

@@ -1,13 +1,18 @@
-//! The handler, and everything else that talks to the system directly: the only `unsafe` code of the crate.
+//! The handler, and everything else that talks to the system directly: the only `unsafe` code of
+//! the crate.
 //!
-//! 1. `CURRENT` points to the state of the one coordinator with signals, or is null. Only `put` and `release` write it.
-//! 2. A handler adds one to `INSIDE` before it reads `CURRENT` and takes it off when it has done. A state that has been taken
-//!    out of `CURRENT` is dropped only after `INSIDE` has been seen at zero, so no handler ever looks at a dropped one.
-//! 3. A handler that was installed stays for the life of the process; without a coordinator it does what the signal did
-//!    before (P10). Taking it out again would swallow signals: the registry below cannot.
-//! 4. Where the signal had its default action, our own handler goes in with one `sigaction`, and only then the registry's goes
-//!    before it. The registry alone would swallow a signal that arrives between its own two steps; this way either the default
-//!    action or ours answers it, at every instant.
+//! 1. `CURRENT` points to the state of the one coordinator with signals, or is null. Only `put` and
+//!    `release` write it.
+//! 2. A handler adds one to `INSIDE` before it reads `CURRENT` and takes it off when it has done. A
+//!    state that has been taken out of `CURRENT` is dropped only after `INSIDE` has been seen at
+//!    zero, so no handler ever looks at a dropped one.
+//! 3. A handler that was installed stays for the life of the process; without a coordinator it does
+//!    what the signal did before (P10). Taking it out again would swallow signals: the registry
+//!    below cannot.
+//! 4. Where the signal had its default action, our own handler goes in with one `sigaction`, and
+//!    only then the registry's goes before it. The registry alone would swallow a signal that
+//!    arrives between its own two steps; this way either the default action or ours answers it, at
+//!    every instant.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -73,7 +78,8 @@ impl Prior {
     }
 }
 
-/// A coordinator of this process holds the signals. (One of the parent's, inherited through a fork, does not.)
+/// A coordinator of this process holds the signals. (One of the parent's, inherited through a fork,
+/// does not.)
 pub(crate) fn is_taken() -> bool {
     INSIDE.fetch_add(1, Ordering::SeqCst);
     // SAFETY: invariant 2: counted like a handler.
@@ -87,7 +93,8 @@ pub(crate) fn is_current(state: &SignalState) -> bool {
     CURRENT.load(Ordering::SeqCst).cast_const() == ptr::from_ref(state)
 }
 
-/// Makes `state` the one that handlers look at. What a forked child has inherited in its place is leaked there.
+/// Makes `state` the one that handlers look at. What a forked child has inherited in its place is
+/// leaked there.
 pub(crate) fn put(state: &Arc<SignalState>) {
     OWNER.store(std::process::id(), Ordering::SeqCst);
     let state = Arc::into_raw(Arc::clone(state)).cast_mut();
@@ -116,8 +123,8 @@ pub(crate) fn release(state: &Arc<SignalState>) {
     {
         return;
     }
-    // SAFETY: the pointer came from `Arc::into_raw` in `install`; it has just been taken out of `CURRENT`, by this call alone,
-    // so this is the one time that its count is taken back.
+    // SAFETY: the pointer came from `Arc::into_raw` in `install`; it has just been taken out of
+    // `CURRENT`, by this call alone, so this is the one time that its count is taken back.
     let owned = unsafe { Arc::from_raw(mine.cast_const()) };
     let mut retired = RETIRED.lock();
     retired.push(owned);
@@ -147,9 +154,10 @@ pub(crate) fn chain_to(signal: Signal, before: &libc::sigaction) {
 
 /// Puts `direct` in, in one step, and gives what stood there.
 pub(crate) fn place(signal: Signal, before: &libc::sigaction) -> io::Result<libc::sigaction> {
-    // SAFETY: an all-zero `sigaction` is a valid one; `direct` has the signature that SA_SIGINFO asks for, and only does what is
-    // async-signal-safe: atomics, clock_gettime, getpid, futex, poll, and the ways of dying. The mask and the stack are those
-    // that the handler before ours has asked for.
+    // SAFETY: an all-zero `sigaction` is a valid one; `direct` has the signature that SA_SIGINFO
+    // asks for, and only does what is async-signal-safe: atomics, clock_gettime, getpid, futex,
+    // poll, and the ways of dying. The mask and the stack are those that the handler before ours
+    // has asked for.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = direct as *const () as usize;
@@ -164,8 +172,8 @@ pub(crate) fn place(signal: Signal, before: &libc::sigaction) -> io::Result<libc
     }
 }
 
-/// Puts the registry's handler before ours, which it then calls, so that whoever uses it later does not; its own action for us has
-/// nothing left to do.
+/// Puts the registry's handler before ours, which it then calls, so that whoever uses it later does
+/// not; its own action for us has nothing left to do.
 pub(crate) fn front_with_registry(signal: Signal) -> io::Result<()> {
     // SAFETY: the action does nothing.
     unsafe { signal_hook_registry::register_sigaction(signal.number(), |_| {}) }.map(drop)
@@ -178,13 +186,15 @@ pub(crate) fn put_back(signal: Signal, before: &libc::sigaction) {
 
 /// Called by the system, or by the registry as the handler that stood before its own.
 extern "C" fn direct(number: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: errno belongs to the interrupted code on this thread; the location is valid for the thread's life.
+    // SAFETY: errno belongs to the interrupted code on this thread; the location is valid for the
+    // thread's life.
     let errno = unsafe { *errno_location() };
     let signal = Signal::from_raw(number);
     let next = NEXT[index(signal)].load(Ordering::SeqCst);
     if next != 0 {
         let next = ptr::without_provenance::<()>(next);
-        // SAFETY: `sigaction` has reported this address as the handler for this signal, and which of the two signatures it has.
+        // SAFETY: `sigaction` has reported this address as the handler for this signal, and which
+        // of the two signatures it has.
         unsafe {
             if NEXT_TAKES_INFO[index(signal)].load(Ordering::SeqCst) {
                 let next: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
@@ -196,7 +206,8 @@ extern "C" fn direct(number: c_int, info: *mut siginfo_t, context: *mut c_void) 
             }
         }
     }
-    // SAFETY: with SA_SIGINFO the system hands over a valid `siginfo_t`; a null is checked for all the same.
+    // SAFETY: with SA_SIGINFO the system hands over a valid `siginfo_t`; a null is checked for all
+    // the same.
     if let Some(info) = unsafe { info.as_ref() } {
         on_signal(signal, info);
     }
@@ -206,14 +217,15 @@ extern "C" fn direct(number: c_int, info: *mut siginfo_t, context: *mut c_void) 
 
 /// The handler.
 fn on_signal(signal: Signal, info: &siginfo_t) {
-    // P10: a child has inherited the handler, but it is not the one that was asked to stop. One of `vfork` shares our memory, and
-    // must not touch the count: it may die in here.
+    // P10: a child has inherited the handler, but it is not the one that was asked to stop. One of
+    // `vfork` shares our memory, and must not touch the count: it may die in here.
     if OWNER.load(Ordering::SeqCst) != std::process::id() {
         as_before(signal);
         return;
     }
     INSIDE.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: invariant 2: this handler is counted, so what `CURRENT` held is alive until it is no longer.
+    // SAFETY: invariant 2: this handler is counted, so what `CURRENT` held is alive until it is no
+    // longer.
     let state = unsafe { CURRENT.load(Ordering::SeqCst).as_ref() };
     let taken = state.is_some_and(|state| {
         state.answers_to(signal) && state.take(signal, origin_of(signal, info))
@@ -241,12 +253,13 @@ pub(crate) fn as_before(signal: Signal) {
     }
 }
 
-/// Dies by `signal`, as the default action would; with 128 + its number where the system does not let it (PID 1).
-/// Async-signal-safe.
+/// Dies by `signal`, as the default action would; with 128 + its number where the system does not
+/// let it (PID 1). Async-signal-safe.
 pub(crate) fn die_by(signal: Signal) -> ! {
     let number = signal.number();
-    // SAFETY: `sigaction`, `sigemptyset`, `sigaddset`, `pthread_sigmask` and `raise` are async-signal-safe, and all pointers are
-    // to locals. Not `abort`: its own way out is dropped for PID 1 too, and then it faults.
+    // SAFETY: `sigaction`, `sigemptyset`, `sigaddset`, `pthread_sigmask` and `raise` are
+    // async-signal-safe, and all pointers are to locals. Not `abort`: its own way out is dropped
+    // for PID 1 too, and then it faults.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
@@ -315,7 +328,8 @@ fn read_clock(clock: libc::clockid_t) -> u64 {
 }
 
 pub(crate) fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
-    // SAFETY: an all-zero `sigaction` is a valid one, and with no new action given the call only reads.
+    // SAFETY: an all-zero `sigaction` is a valid one, and with no new action given the call only
+    // reads.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         if libc::sigaction(signal.number(), ptr::null(), &raw mut action) == 0 {
@@ -339,7 +353,8 @@ fn origin_of(signal: Signal, info: &siginfo_t) -> Origin {
         ),
         info.si_code == libc::SI_KERNEL,
     );
-    // Elsewhere the code says less: a sender is known by its pid, and the terminal by the lack of one.
+    // Elsewhere the code says less: a sender is known by its pid, and the terminal by the lack of
+    // one.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     // SAFETY: for a signal without a sender the field is zero, not uninitialised.
     let (sent, kernel) = unsafe { (info.si_pid() != 0, info.si_pid() == 0) };
@@ -362,7 +377,8 @@ fn origin_of(signal: Signal, info: &siginfo_t) -> Origin {
     }
 }
 
-/// Sleeps while `word` holds `value`, but no longer than `timeout`; may wake early. Spurious ends are the caller's to see.
+/// Sleeps while `word` holds `value`, but no longer than `timeout`; may wake early. Spurious ends
+/// are the caller's to see.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 pub(crate) fn futex_wait(
     word: &std::sync::atomic::AtomicU32,

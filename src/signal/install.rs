@@ -58,7 +58,8 @@ pub(crate) fn install(
         }
     }
     state.signals.store(mask, Ordering::Release);
-    // First the state, then the handlers: a signal that arrives in between is answered, not swallowed.
+    // First the state, then the handlers: a signal that arrives in between is answered, not
+    // swallowed.
     handler::put(state);
     for (signal, action, prior) in new {
         if let Err(source) = register(signal, &action, prior) {
@@ -96,8 +97,8 @@ fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Resul
     let result = handler::place(signal, before).and_then(|stood| {
         // Whoever came in between is not forgotten.
         handler::chain_to(signal, &stood);
-        // Invariant 4: the registry then goes before ours, so that whoever uses it later does not; its own action for us has
-        // nothing left to do.
+        // Invariant 4: the registry then goes before ours, so that whoever uses it later does not;
+        // its own action for us has nothing left to do.
         handler::front_with_registry(signal).inspect_err(|_| handler::put_back(signal, &stood))
     });
     if result.is_err() {

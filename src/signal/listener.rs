@@ -1,6 +1,7 @@
 //! The watchdog: ends a process whose grace period is over, whatever the rest of it does (P15).
 //!
-//! It takes no lock, allocates nothing, logs nothing, and runs nobody's code (P12): it works when everything else is stuck.
+//! It takes no lock, allocates nothing, logs nothing, and runs nobody's code (P12): it works when
+//! everything else is stuck.
 
 use std::time::Duration;
 
@@ -9,16 +10,18 @@ use crate::signal::{exit, handler};
 use crate::sync::Ordering;
 use crate::token::{SLICE, Stage};
 
-/// After the grace period the runner has this long for its last words, before the watchdog takes over…
+/// After the grace period the runner has this long for its last words, before the watchdog takes
+/// over…
 const LAST_WORDS: Duration = Duration::from_millis(60);
 
-/// …and the emergency hooks, if nobody has run them, have this long. Together they stay within P15's 100 ms.
+/// …and the emergency hooks, if nobody has run them, have this long. Together they stay within
+/// P15's 100 ms.
 const EMERGENCY: Duration = Duration::from_millis(25);
 
 /// The listener's life: parked until the stop (P23), then looking at the clock until the end.
 ///
-/// It lets the signals in, so that there is a thread to take them even in a program that blocks them on all its own; but only when
-/// their handlers stand.
+/// It lets the signals in, so that there is a thread to take them even in a program that blocks
+/// them on all its own; but only when their handlers stand.
 pub(crate) fn listen(state: &SignalState) {
     let Some(ending) = state.node.ending() else {
         return;

@@ -1,6 +1,7 @@
 //! What a delivered signal does, as a plain function of the state, the signal and the time.
 //!
-//! Everything here is lock-free and allocates nothing (P12): the handler calls it, and so may any thread.
+//! Everything here is lock-free and allocates nothing (P12): the handler calls it, and so may any
+//! thread.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::token::{By, Node, Stage};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Escalation {
-    /// The second signal ends the process, whatever it is doing (P8). Deliveries within the debounce window count as one.
+    /// The second signal ends the process, whatever it is doing (P8). Deliveries within the
+    /// debounce window count as one.
     #[default]
     SecondSignal,
     /// Further signals are noted in the report and do nothing else. The grace period still holds.
@@ -29,7 +31,8 @@ pub enum Escalation {
 /// All emergency hooks together may take this long on the forced path.
 pub(crate) const EMERGENCY_BUDGET: Duration = Duration::from_millis(250);
 
-/// A key press that arrives twice must not cut the emergency hooks short that it has started itself.
+/// A key press that arrives twice must not cut the emergency hooks short that it has started
+/// itself.
 const FORCED_TWICE: Duration = Duration::from_millis(50);
 
 /// What a delivery turned out to be.
@@ -127,15 +130,16 @@ impl SignalState {
         self.signals.load(Ordering::Acquire) & bit(signal) != 0
     }
 
-    /// Takes a delivery in, does what it asks for, and does not come back when that is the end. False: it is not for us any more.
+    /// Takes a delivery in, does what it asks for, and does not come back when that is the end.
+    /// False: it is not for us any more.
     ///
     /// Async-signal-safe; this is the whole handler, and the whole of `feed`.
     pub(crate) fn take(&self, signal: Signal, origin: Origin) -> bool {
         match self.judge(signal, origin, Tick::now()) {
             Answer::Stop => self.ring(),
             Answer::Noted => {}
-            // This very thread is in an emergency hook, which cannot go on before the handler has returned: so that the
-            // terminal is put back, the listener waits for it instead.
+            // This very thread is in an emergency hook, which cannot go on before the handler has
+            // returned: so that the terminal is put back, the listener waits for it instead.
             Answer::Force
                 if self.emergency.runner.load(Ordering::Acquire) == handler::this_thread() =>
             {
@@ -157,8 +161,9 @@ impl SignalState {
         };
         let record = self.node.record(signal, origin, now);
         let polite = ending.deliveries.be_polite(now);
-        // P6 holds for nested handlers too: the one inside may find the polite one claimed and the token not yet stopped by
-        // the one it interrupted, which cannot go on before this one returns. So whoever comes first stops it.
+        // P6 holds for nested handlers too: the one inside may find the polite one claimed and the
+        // token not yet stopped by the one it interrupted, which cannot go on before this one
+        // returns. So whoever comes first stops it.
         if self
             .node
             .stop_by_signal(Stage::Stopped, signal, record, now)
@@ -166,8 +171,8 @@ impl SignalState {
             return Answer::Stop;
         }
         let first = match polite {
-            // Escalation counts signals, not stops: after a programmatic stop the first signal is still the polite one (P8). After
-            // the end there is nothing left to be polite about.
+            // Escalation counts signals, not stops: after a programmatic stop the first signal is
+            // still the polite one (P8). After the end there is nothing left to be polite about.
             Ok(()) if self.node.word().stage() == Stage::Ended => return Answer::AsBefore,
             Ok(()) => return Answer::Noted,
             Err(first) => first,
@@ -201,7 +206,8 @@ impl SignalState {
         self.listener.ring();
     }
 
-    /// Lets the emergency hooks run, on their own thread, for as long as `budget` allows. Async-signal-safe.
+    /// Lets the emergency hooks run, on their own thread, for as long as `budget` allows.
+    /// Async-signal-safe.
     pub(crate) fn run_emergency_hooks(&self, budget: Duration) {
         if !self.emergency.armed.load(Ordering::Acquire) {
             return;
@@ -249,7 +255,8 @@ impl SignalState {
     }
 }
 
-/// Whether the thread that owns the coordinator has come back, or the process goes without it: one decision.
+/// Whether the thread that owns the coordinator has come back, or the process goes without it: one
+/// decision.
 #[derive(Default)]
 pub(crate) struct OwnerWord(AtomicU8);
 

@@ -1,4 +1,5 @@
-//! Telling everybody under a node that it has stopped: threads and channels first, then wakers, then `on_stop`.
+//! Telling everybody under a node that it has stopped: threads and channels first, then wakers,
+//! then `on_stop`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// Wakes the threads and channels of `node`, which is stopped, and of everything below it. No user code.
+    /// Wakes the threads and channels of `node`, which is stopped, and of everything below it. No
+    /// user code.
     pub(crate) fn of(node: &Arc<Node>) -> Self {
         let mut announcement = Self {
             wakers: Vec::new(),
@@ -43,8 +45,8 @@ impl Announcement {
         self.wakers.is_empty() && self.callbacks.is_empty()
     }
 
-    /// Wakes the futures, then calls the `on_stop` closures in the order they were registered, node by node. A panic of
-    /// one does not stop the next.
+    /// Wakes the futures, then calls the `on_stop` closures in the order they were registered, node
+    /// by node. A panic of one does not stop the next.
     pub(crate) fn finish(self) {
         for waker in self.wakers {
             forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));

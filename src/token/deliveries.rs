@@ -1,7 +1,7 @@
 //! The signals that a coordinator has seen, and the reasons that came too late.
 //!
-//! A handler writes here without a lock: it claims a record with one addition, fills it, and only then moves the
-//! token's word, which names the record (P2).
+//! A handler writes here without a lock: it claims a record with one addition, fills it, and only
+//! then moves the token's word, which names the record (P2).
 
 use crate::clock::Tick;
 use crate::reason::{Later, Origin, Signal, SignalReceived, StopReason};
@@ -66,7 +66,8 @@ impl Record {
 
 /// See the module.
 pub(crate) struct Deliveries {
-    /// When the first signal came, in nanoseconds, never 0 then: the one that escalation and debounce count from.
+    /// When the first signal came, in nanoseconds, never 0 then: the one that escalation and
+    /// debounce count from.
     polite: AtomicU64,
     claimed: AtomicUsize,
     records: [Record; RECORDS],
@@ -91,7 +92,8 @@ impl Deliveries {
         }
     }
 
-    /// Makes this delivery the polite one if there was none; otherwise says when that was. Async-signal-safe.
+    /// Makes this delivery the polite one if there was none; otherwise says when that was.
+    /// Async-signal-safe.
     pub(crate) fn be_polite(&self, now: Tick) -> Result<(), Tick> {
         let now = now.nanos().max(1);
         // One read-modify-write: with a load and a store two handlers could both be the first.

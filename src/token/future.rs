@@ -12,8 +12,8 @@ use crate::token::StopToken;
 
 /// Ready at the stop, with the reason. Made by [`StopToken::stopped`].
 ///
-/// It keeps one waker, the latest, and takes it back when it is dropped: futures that come and go leave nothing behind
-/// (P23). It may be polled again after it was ready, and is ready again.
+/// It keeps one waker, the latest, and takes it back when it is dropped: futures that come and go
+/// leave nothing behind (P23). It may be polled again after it was ready, and is ready again.
 #[must_use = "futures do nothing unless polled"]
 pub struct StopFuture {
     token: StopToken,

@@ -1,7 +1,9 @@
-//! The grace period: one budget, counted from the stop, without the time in which the process was suspended.
+//! The grace period: one budget, counted from the stop, without the time in which the process was
+//! suspended.
 //!
-//! A process that comes back from Ctrl-Z or `SIGSTOP` would find its grace period spent while it could do nothing. So
-//! the time is looked at in slices, and a slice that took far too long counts as one slice only.
+//! A process that comes back from Ctrl-Z or `SIGSTOP` would find its grace period spent while it
+//! could do nothing. So the time is looked at in slices, and a slice that took far too long counts
+//! as one slice only.
 
 use std::time::Duration;
 
@@ -11,15 +13,15 @@ use crate::sync::{AtomicU64, Ordering};
 /// While a shutdown goes on somebody looks at the clock at least this often.
 pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
-/// A look this long after the one before: nobody ran, so the process was suspended. Far above what a busy machine
-/// does to a thread.
+/// A look this long after the one before: nobody ran, so the process was suspended. Far above what
+/// a busy machine does to a thread.
 const SUSPENDED: Duration = Duration::from_secs(1);
 
 /// See the module. After the stop, all its ticks are of the clock without the suspensions.
 pub(crate) struct GraceClock {
     grace: Duration,
-    /// The last look, and the suspensions until then: a `Looked` in one word, since a look that is seen without its credit would
-    /// find the grace period spent.
+    /// The last look, and the suspensions until then: a `Looked` in one word, since a look that is
+    /// seen without its credit would find the grace period spent.
     looked: AtomicU64,
 }
 
@@ -68,7 +70,8 @@ impl GraceClock {
             let looked = Looked::of(bits);
             let gap = at.saturating_sub(looked.at);
             if gap == 0 || at == u32::MAX {
-                // Somebody has looked later and may have credited a suspension since: time does not run backwards.
+                // Somebody has looked later and may have credited a suspension since: time does not
+                // run backwards.
                 seen = seen.max(stop.nanos().saturating_add(u64::from(looked.at) << UNIT));
                 break looked.suspended;
             }

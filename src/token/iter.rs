@@ -6,9 +6,9 @@ use crate::token::StopToken;
 pub trait UntilStopped: Iterator {
     /// The same items, until the stop.
     ///
-    /// The stop is looked at *before* the next item is asked for: what the iterator has given is always passed on, never
-    /// dropped on the floor. An iterator that blocks is not woken; for a channel use
-    /// [`StopToken::receiver`] and `select!`.
+    /// The stop is looked at *before* the next item is asked for: what the iterator has given is
+    /// always passed on, never dropped on the floor. An iterator that blocks is not woken; for a
+    /// channel use [`StopToken::receiver`] and `select!`.
     ///
     /// ```
     /// use winddown::{StopSource, UntilStopped};

@@ -31,8 +31,8 @@ pub(crate) use word::{By, Stage};
 
 /// Asks for a stop.
 ///
-/// Clones ask for the same stop; the first reason wins (P3). Dropping a source, even the last, does **not** stop: that would
-/// turn every early return of a helper into the end of the program.
+/// Clones ask for the same stop; the first reason wins (P3). Dropping a source, even the last, does
+/// **not** stop: that would turn every early return of a helper into the end of the program.
 ///
 /// A source that stands alone needs no coordinator, and starts no thread:
 ///
@@ -47,8 +47,8 @@ pub(crate) use word::{By, Stage};
 /// assert_eq!(token.reason().unwrap().to_string(), "requested: enough");
 /// ```
 ///
-/// What waits is woken by the thread that calls `stop`, `on_stop` closures included. (The stop of a coordinator is told by
-/// a thread of its own.)
+/// What waits is woken by the thread that calls `stop`, `on_stop` closures included. (The stop of a
+/// coordinator is told by a thread of its own.)
 #[derive(Clone)]
 pub struct StopSource {
     node: Arc<Node>,
@@ -69,8 +69,9 @@ impl StopSource {
 
     /// Asks for the stop and wakes everything that waits for it. True: this call was the first.
     ///
-    /// What was written before this call is visible to whoever sees the stop (P5). Not for a signal handler: it locks and
-    /// allocates; that is what [`ShutdownHandle::feed`](crate::ShutdownHandle::feed) is for.
+    /// What was written before this call is visible to whoever sees the stop (P5). Not for a signal
+    /// handler: it locks and allocates; that is what
+    /// [`ShutdownHandle::feed`](crate::ShutdownHandle::feed) is for.
     pub fn stop(&self, reason: impl Into<StopReason>) -> bool {
         self.node.stop(reason.into())
     }
@@ -107,13 +108,15 @@ impl StopToken {
 
     /// Whether the stop has come.
     ///
-    /// An atomic load, or two for a [child](Self::child); no lock, no clock, no write (P1). Cheap enough for an inner loop.
+    /// An atomic load, or two for a [child](Self::child); no lock, no clock, no write (P1). Cheap
+    /// enough for an inner loop.
     #[inline]
     pub fn is_stopped(&self) -> bool {
         self.node.is_stopped()
     }
 
-    /// Why; `None` while running. Always there once the stop has been seen (P2), and never changes (P3).
+    /// Why; `None` while running. Always there once the stop has been seen (P2), and never changes
+    /// (P3).
     pub fn reason(&self) -> Option<StopReason> {
         self.node.reason()
     }
@@ -164,7 +167,8 @@ impl StopToken {
 
     /// A channel that disconnects at the stop, for `select!`. Nothing is ever sent on it.
     ///
-    /// It disconnects too when the last source and token (and child) are gone: nobody could stop it then.
+    /// It disconnects too when the last source and token (and child) are gone: nobody could stop it
+    /// then.
     ///
     /// ```
     /// use crossbeam_channel::{select, unbounded};
@@ -184,30 +188,33 @@ impl StopToken {
 
     /// Calls `f` once, at the stop; at once, on this thread, when it has come already.
     ///
-    /// On a coordinator's token it runs on a thread of the coordinator, before any hook, and within the time for draining;
-    /// on any other on the thread that stops. Dropping the [`OnStop`] unregisters it; it never blocks. A panic of `f` is
-    /// caught. `f` is for waking something up: cleaning up is what a [hook](crate::ShutdownHandle::hook) is for.
+    /// On a coordinator's token it runs on a thread of the coordinator, before any hook, and within
+    /// the time for draining; on any other on the thread that stops. Dropping the [`OnStop`]
+    /// unregisters it; it never blocks. A panic of `f` is caught. `f` is for waking something up:
+    /// cleaning up is what a [hook](crate::ShutdownHandle::hook) is for.
     ///
-    /// An `OnStop` that is dropped before the call began prevents it, also after the stop: a local of a function that returns at
-    /// the stop should be [detached](OnStop::detach).
+    /// An `OnStop` that is dropped before the call began prevents it, also after the stop: a local
+    /// of a function that returns at the stop should be [detached](OnStop::detach).
     pub fn on_stop(&self, f: impl FnOnce(&StopReason) + Send + 'static) -> OnStop {
         OnStop::register(self, Box::new(f))
     }
 
-    /// A source that stops with this token, and can be stopped before it: never the other way round.
+    /// A source that stops with this token, and can be stopped before it: never the other way
+    /// round.
     ///
-    /// The first reason of the two is the child's. Children may have children; a chain of 100,000 is stopped and dropped
-    /// without recursion.
+    /// The first reason of the two is the child's. Children may have children; a chain of 100,000
+    /// is stopped and dropped without recursion.
     pub fn child(&self) -> StopSource {
         StopSource {
             node: self.node.child(),
         }
     }
 
-    /// How much of the grace period is left; `None` while running, and for a source without a coordinator.
+    /// How much of the grace period is left; `None` while running, and for a source without a
+    /// coordinator.
     ///
-    /// The [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) at its end belongs to the hooks: work that is still held by then
-    /// is reported as abandoned.
+    /// The [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) at its end belongs to the
+    /// hooks: work that is still held by then is reported as abandoned.
     pub fn time_left(&self) -> Option<Duration> {
         let ending = self.node.ending()?;
         let word = self.node.root_word();

@@ -1,10 +1,11 @@
 //! The state behind sources and tokens: a tree, stopped from the top.
 //!
 //! 1. A node's word leaves `Running` once. Whoever moves it decides the reason.
-//! 2. A node reads stopped when its own word or the word of its tree's root does (P1: two loads). The root's word is the
-//!    only one that a signal handler moves, so no thread has to be scheduled for a whole tree to read stopped (P6).
-//! 3. Waiters register under the node's lock after having looked at the words; whoever has stopped a node takes that lock
-//!    afterwards and takes them all out. So no wake-up is lost (P4).
+//! 2. A node reads stopped when its own word or the word of its tree's root does (P1: two loads).
+//!    The root's word is the only one that a signal handler moves, so no thread has to be scheduled
+//!    for a whole tree to read stopped (P6).
+//! 3. Waiters register under the node's lock after having looked at the words; whoever has stopped
+//!    a node takes that lock afterwards and takes them all out. So no wake-up is lost (P4).
 //! 4. Nothing recurses: neither the stop nor the drop of a chain of children.
 //! 5. User code (wakers, `on_stop` closures, their drop code) runs with no lock held (P17).
 
@@ -104,8 +105,8 @@ impl Node {
     pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
         let root = Arc::clone(self.root.as_ref().unwrap_or(self));
         let mut shared = self.shared.lock();
-        // Invariant 3: after the stop nobody comes to take the child out of the list, so it is born stopped. It keeps
-        // its parent all the same: the reason is there.
+        // Invariant 3: after the stop nobody comes to take the child out of the list, so it is born
+        // stopped. It keeps its parent all the same: the reason is there.
         let word = if self.is_stopped() {
             Word::stopped_by_parent()
         } else {
@@ -184,7 +185,8 @@ impl Node {
             .is_ok()
     }
 
-    /// Moves the word on to `stage` if it stands before it and at or behind `from`. True: this call did it.
+    /// Moves the word on to `stage` if it stands before it and at or behind `from`. True: this call
+    /// did it.
     pub(crate) fn advance(&self, from: Stage, stage: Stage) -> bool {
         loop {
             let word = self.word();
@@ -217,8 +219,8 @@ impl Node {
             })
     }
 
-    /// Decides the reason if nothing has yet; the waiters are still to be told. Gives the reason back where it came
-    /// too late.
+    /// Decides the reason if nothing has yet; the waiters are still to be told. Gives the reason
+    /// back where it came too late.
     pub(crate) fn decide(&self, reason: StopReason) -> Result<(), StopReason> {
         let mut shared = self.shared.lock();
         // P2: the reason is in its place before the word can be seen.
@@ -244,8 +246,8 @@ impl Node {
         }
     }
 
-    /// Takes over the parent's stop where the root is stopped, so that the reason of this node is final: from then on a
-    /// `stop` of its own comes too late. True: the node is stopped.
+    /// Takes over the parent's stop where the root is stopped, so that the reason of this node is
+    /// final: from then on a `stop` of its own comes too late. True: the node is stopped.
     fn inherit(&self) -> bool {
         let Some(root) = &self.root else { return false };
         if !root.word().is_stopped() {

@@ -9,7 +9,8 @@ use crate::slab::Key;
 use crate::token::StopToken;
 use crate::token::node::{Callback, Node};
 
-/// A registration of [`StopToken::on_stop`]: dropping it unregisters, without waiting for a call that is under way.
+/// A registration of [`StopToken::on_stop`]: dropping it unregisters, without waiting for a call
+/// that is under way.
 #[must_use = "dropping it unregisters the closure; call detach() to keep it"]
 pub struct OnStop {
     /// Weak: a closure that nobody can stop any more must not keep the token alive.

@@ -5,8 +5,8 @@
 //!       when (65.5 µs)     | record  | signal | by  | stage
 //! ```
 //!
-//! Whoever moves the word away from `Running` decides the reason (P3), and everything that the reason needs is either
-//! in the word or was written before it (P2).
+//! Whoever moves the word away from `Running` decides the reason (P3), and everything that the
+//! reason needs is either in the word or was written before it (P2).
 
 use crate::clock::Tick;
 use crate::reason::Signal;

@@ -10,9 +10,10 @@ use crate::work::Holders;
 
 /// Keeps the drain open for as long as it lives: "wait for me" (P21).
 ///
-/// Taken with [`ShutdownHandle::hold`](crate::ShutdownHandle::hold) around work that must not be cut in half. A clone covers
-/// sub-work, also when it is made while draining; the hold ends with the last of them. A hold that is still there when the
-/// time for draining is over is reported as abandoned.
+/// Taken with [`ShutdownHandle::hold`](crate::ShutdownHandle::hold) around work that must not be
+/// cut in half. A clone covers sub-work, also when it is made while draining; the hold ends with
+/// the last of them. A hold that is still there when the time for draining is over is reported as
+/// abandoned.
 ///
 /// Not for: cleaning up; that is what a hook or a guard is for.
 #[must_use = "the shutdown waits for it only while it lives; keep it in a variable that is not `_`"]

@@ -1,7 +1,8 @@
 //! Everything that keeps the drain open.
 //!
-//! 1. Whoever is admitted is on the list before the intake closes: both happen under one lock. So the drain is never over while
-//!    one of them lives (P21), and nothing is admitted after it has begun (P22).
+//! 1. Whoever is admitted is on the list before the intake closes: both happen under one lock. So
+//!    the drain is never over while one of them lives (P21), and nothing is admitted after it has
+//!    begun (P22).
 //! 2. What still lives at the stop is reported, whatever becomes of it.
 
 use std::panic::Location;
@@ -130,13 +131,14 @@ impl Holders {
 
     /// Makes whoever waits look again.
     pub(crate) fn poke(&self) {
-        // P4: after the lock, or the change that this is about could fall between the look and the wait.
+        // P4: after the lock, or the change that this is about could fall between the look and the
+        // wait.
         drop(self.state.lock());
         self.changed.notify_all();
     }
 
-    /// Waits until the list is empty and `others` agrees, or `deadline`. True: empty in time. `look` is called, with no lock held,
-    /// after every wait.
+    /// Waits until the list is empty and `others` agrees, or `deadline`. True: empty in time.
+    /// `look` is called, with no lock held, after every wait.
     pub(crate) fn drain(
         &self,
         deadline: Tick,
@@ -171,7 +173,8 @@ impl Holders {
         (first.collect(), state.alive.len())
     }
 
-    /// Who has gone since the stop, and, where `abandon` says so, who is left behind: they are off the list then.
+    /// Who has gone since the stop, and, where `abandon` says so, who is left behind: they are off
+    /// the list then.
     pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
         let mut state = self.state.lock();
         if abandon {

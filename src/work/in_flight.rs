@@ -23,12 +23,13 @@ use crate::work::sets::AnySet;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandBack {
-    /// They are handed back at once. The work may still be running: what it does from then on has no commit, but its other
-    /// effects may come twice.
+    /// They are handed back at once. The work may still be running: what it does from then on has
+    /// no commit, but its other effects may come twice.
     #[default]
     AtDeadline,
-    /// Only what has provably stopped is handed back: their tokens are stopped, and those whose work ends within the hand-back slice are
-    /// handed back then. The others are reported as undecided.
+    /// Only what has provably stopped is handed back: their tokens are stopped, and those whose
+    /// work ends within the hand-back slice are handed back then. The others are reported as
+    /// undecided.
     WhenStopped,
 }
 
@@ -73,18 +74,21 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
         self
     }
 
-    /// After so many attempts an interrupted item comes with [`Advice::GiveUp`](crate::Advice::GiveUp), so that a poison item does not go
-    /// round for ever. Counts what [`fill_with`](Slot::fill_with) was told, and this attempt.
+    /// After so many attempts an interrupted item comes with
+    /// [`Advice::GiveUp`](crate::Advice::GiveUp), so that a poison item does not go round for ever.
+    /// Counts what [`fill_with`](Slot::fill_with) was told, and this attempt.
     pub fn max_interruptions(mut self, most: u32) -> Self {
         self.most = Some(most);
         self
     }
 
-    /// Makes the set. `f` is called for each item that is handed back, once: it puts it where it came from.
+    /// Makes the set. `f` is called for each item that is handed back, once: it puts it where it
+    /// came from.
     ///
-    /// It is called on the thread that dropped or failed the item, or, at the end of the time for draining, on threads of the
-    /// coordinator, with up to half of the [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) for all of them. An error, a panic or a hang
-    /// of it is in the report, and the exit status is not 0.
+    /// It is called on the thread that dropped or failed the item, or, at the end of the time for
+    /// draining, on threads of the coordinator, with up to half of the [cleanup
+    /// reserve](crate::ShutdownBuilder::cleanup_reserve) for all of them. An error, a panic or a
+    /// hang of it is in the report, and the exit status is not 0.
     pub fn on_interrupted<F, R>(self, f: F) -> InFlight<T>
     where
         F: Fn(Interrupted<T>) -> R + Send + Sync + 'static,
@@ -108,20 +112,25 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
     }
 }
 
-/// A set of work in flight: every item that it admits ends completed or handed back, exactly one of the two (P20).
+/// A set of work in flight: every item that it admits ends completed or handed back, exactly one of
+/// the two (P20).
 ///
-/// Made by [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight); clones are the same set.
+/// Made by [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight); clones are the same
+/// set.
 ///
-/// One *verdict* is promised, not one effect: work that is handed back while it still runs may have done half of it, and will be
-/// done again. So the effect belongs into the commit. And a process that is killed, or forced to end, hands nothing back.
+/// One *verdict* is promised, not one effect: work that is handed back while it still runs may have
+/// done half of it, and will be done again. So the effect belongs into the commit. And a process
+/// that is killed, or forced to end, hands nothing back.
 pub struct InFlight<T> {
     shards: Arc<[Arc<Set<T>>; SHARDS]>,
 }
 
 impl<T: Send + Sync + 'static> InFlight<T> {
-    /// A place for one item, to be taken *before* the item is fetched; `None` once the program has stopped (P22).
+    /// A place for one item, to be taken *before* the item is fetched; `None` once the program has
+    /// stopped (P22).
     ///
-    /// It counts already: the drain waits for what the fetch brings, so that nothing is lost between the fetch and the registration.
+    /// It counts already: the drain waits for what the fetch brings, so that nothing is lost
+    /// between the fetch and the registration.
     pub fn reserve(&self) -> Option<Slot<T>> {
         let set = &self.shards[shard()];
         let mut state = set.state.lock();
@@ -166,7 +175,8 @@ impl<T: Send + Sync + 'static> Slot<T> {
         self.admit(value, None)
     }
 
-    /// Admits an item that has been tried before: [`Interrupted::attempts`](crate::Interrupted::attempts) will say so.
+    /// Admits an item that has been tried before:
+    /// [`Interrupted::attempts`](crate::Interrupted::attempts) will say so.
     pub fn fill_with(self, value: T, attempts: u32) -> Option<Item<T>> {
         self.admit(value, Some(attempts))
     }
@@ -210,7 +220,8 @@ impl<T: Send + Sync + 'static> Drop for Slot<T> {
 
 /// An item in flight; dereferences to its payload.
 ///
-/// It ends by [`complete`](Self::complete) or [`fail`](Self::fail). Dropped, also by a panic of the work, it is handed back.
+/// It ends by [`complete`](Self::complete) or [`fail`](Self::fail). Dropped, also by a panic of the
+/// work, it is handed back.
 #[must_use = "dropping it hands the item back"]
 pub struct Item<T: Send + Sync + 'static> {
     place: Option<(Arc<Set<T>>, Key)>,
@@ -220,8 +231,8 @@ pub struct Item<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Item<T> {
-    /// The item has been taken back, or is about to be: the time for draining is over. Not stopped by the stop itself: work in hand
-    /// is to be finished as long as there is time.
+    /// The item has been taken back, or is about to be: the time for draining is over. Not stopped
+    /// by the stop itself: work in hand is to be finished as long as there is time.
     pub fn is_interrupted(&self) -> bool {
         self.cell.is_interrupted()
     }
@@ -233,8 +244,9 @@ impl<T: Send + Sync + 'static> Item<T> {
 
     /// Calls `commit`, which makes the work's effect last, and with that completes the item.
     ///
-    /// From here on the item cannot be taken back any more. A commit that is running when the time is over is waited for within
-    /// the hand-back slice; after that the item is undecided, which the report says.
+    /// From here on the item cannot be taken back any more. A commit that is running when the time
+    /// is over is waited for within the hand-back slice; after that the item is undecided, which
+    /// the report says.
     ///
     /// # Errors
     ///
@@ -260,7 +272,8 @@ impl<T: Send + Sync + 'static> Item<T> {
         };
         match committed {
             Ok(Ok(output)) => {
-                // Where the time was over meanwhile it stays undecided in the report; the effect is there all the same.
+                // Where the time was over meanwhile it stays undecided in the report; the effect is
+                // there all the same.
                 self.cell.advance(Stand::Committing, Stand::Completed);
                 Ok(output)
             }

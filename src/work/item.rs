@@ -7,8 +7,8 @@
 //! Committing, HandingBack and, where only what has stopped is handed back, Running ── end of the slice ──▶ Undecided
 //! ```
 //!
-//! Every arrow is one atomic step, and whoever takes it does what it stands for: so an item is never both completed and handed
-//! back, and never neither (P20).
+//! Every arrow is one atomic step, and whoever takes it does what it stands for: so an item is
+//! never both completed and handed back, and never neither (P20).
 
 use std::fmt;
 use std::sync::atomic::fence;
@@ -77,10 +77,11 @@ pub enum Advice {
     GiveUp,
 }
 
-/// An item that is handed back: given to the closure of [`on_interrupted`](crate::InFlightBuilder::on_interrupted).
+/// An item that is handed back: given to the closure of
+/// [`on_interrupted`](crate::InFlightBuilder::on_interrupted).
 ///
-/// The payload is shared with the worker as long as that still has it. Take it by clone, as an `Arc`, or by value where nobody
-/// else has it.
+/// The payload is shared with the worker as long as that still has it. Take it by clone, as an
+/// `Arc`, or by value where nobody else has it.
 #[derive(Debug)]
 pub struct Interrupted<T> {
     pub(super) value: Arc<T>,
@@ -141,7 +142,8 @@ impl<T> Interrupted<T> {
         self.ran
     }
 
-    /// How often it had been tried before, as [`fill_with`](crate::Slot::fill_with) was told; `None` if it was not.
+    /// How often it had been tried before, as [`fill_with`](crate::Slot::fill_with) was told;
+    /// `None` if it was not.
     pub fn attempts(&self) -> Option<u32> {
         self.attempts
     }

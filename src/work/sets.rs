@@ -21,9 +21,11 @@ pub(crate) trait AnySet: Send + Sync {
     fn is_empty(&self) -> bool;
     fn name(&self) -> &Name;
     fn count(&self) -> usize;
-    /// The time for draining is over: takes back whatever is running, and gives the calls that hand it back.
+    /// The time for draining is over: takes back whatever is running, and gives the calls that hand
+    /// it back.
     fn interrupt(self: Arc<Self>) -> Vec<HandBackCall>;
-    /// The time for handing back is over: what has no verdict gets none. How long each of them has been in flight.
+    /// The time for handing back is over: what has no verdict gets none. How long each of them has
+    /// been in flight.
     fn settle(&self) -> Vec<Duration>;
     fn location(&self) -> &'static Location<'static>;
 }
@@ -34,8 +36,8 @@ struct State {
     list: Vec<Weak<dyn AnySet>>,
     /// How many of the list are known to be alive; the others are looked for when it has doubled.
     alive: usize,
-    /// From the close on, those that are there: held, so that none of them, with what the user has put into it, is dropped by the
-    /// one who looks.
+    /// From the close on, those that are there: held, so that none of them, with what the user has
+    /// put into it, is dropped by the one who looks.
     held: Vec<Arc<dyn AnySet>>,
     failed: Vec<DrainReport>,
     failed_more: usize,

@@ -16,7 +16,8 @@ use crate::stopped_probe;
 use crate::sync::Mutex;
 use crate::work::Holders;
 
-/// A thread that the shutdown waits for. Dropping it changes nothing: the thread runs on, and is still waited for.
+/// A thread that the shutdown waits for. Dropping it changes nothing: the thread runs on, and is
+/// still waited for.
 pub struct Task<R> {
     name: String,
     thread: JoinHandle<()>,
@@ -24,7 +25,8 @@ pub struct Task<R> {
     output: Arc<Mutex<Option<Result<R, TaskPanicked>>>>,
 }
 
-/// What a task's closure may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`. Sealed.
+/// What a task's closure may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`.
+/// Sealed.
 pub trait TaskOutput: sealed::Sealed + Send + 'static {}
 
 impl TaskOutput for () {}
@@ -81,7 +83,8 @@ impl<R> Task<R> {
             thread,
             output,
         } = self;
-        // The closure's own panics are caught inside; this one is of a thread-local's drop code, which has nothing to give back.
+        // The closure's own panics are caught inside; this one is of a thread-local's drop code,
+        // which has nothing to give back.
         let panicked = thread.join().err().map(panic::message);
         let output = output.lock().take();
         output.unwrap_or_else(|| {
@@ -145,9 +148,11 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
                 }));
                 let (result, outcome) = self.judge(result);
                 *slot.lock() = Some(result);
-                // Where nobody holds the task any more, this drops what it returned: user code, and part of the task (P21).
+                // Where nobody holds the task any more, this drops what it returned: user code, and
+                // part of the task (P21).
                 forget_payload(catch_unwind(AssertUnwindSafe(|| drop(slot))));
-                // After the stop has been asked for: in between there must be no moment without this task and without the stop.
+                // After the stop has been asked for: in between there must be no moment without
+                // this task and without the stop.
                 self.holders.leave(key, outcome);
             });
         match thread {
