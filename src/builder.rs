@@ -82,7 +82,8 @@ impl ShutdownBuilder {
     }
 
     /// The part of the grace period that the drain may not touch, so that there is time to clean
-    /// up. Default: a third of it, 5 s at most. More than the grace period is as much as the grace
+    /// up. Its first half is the hand-back slice, for items that are still in flight then; what that
+    /// leaves is the hooks'. Default: a third of the grace period, 5 s at most. More than the grace period is as much as the grace
     /// period.
     pub fn cleanup_reserve(mut self, reserve: Duration) -> Self {
         self.cleanup_reserve = Some(reserve);
@@ -186,7 +187,7 @@ impl ShutdownBuilder {
     /// shutdown and gives the exit code.
     ///
     /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and
-    /// is status 1, unless it is or wraps [`Stopped`](crate::Stopped). A report that is not clean
+    /// is status 1, unless it is or shows [`Stopped`](crate::Stopped). A report that is not clean
     /// is shown on stderr too. A panic is 101, a failed installation 1. The [`ExitPolicy`] has the
     /// last word; where it says to die by the signal, `run` does not return.
     ///
@@ -232,8 +233,10 @@ impl ShutdownBuilder {
         }));
         let mut shown = None;
         match ended {
-            Ok(Ok(()) | Err((_, true))) => {}
-            Ok(Err((error, false))) => {
+            Ok(Ok(())) => {}
+            // A `Stopped` of a child that was stopped by itself is an error like any other.
+            Ok(Err((_, true))) if coordinator.core().node.is_stopped() => {}
+            Ok(Err((error, _))) => {
                 coordinator.core().stop(StopReason::Failed {
                     error: error.clone(),
                 });

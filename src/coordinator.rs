@@ -32,9 +32,13 @@ use crate::sync::Ordering;
 /// while !token.is_stopped() {
 ///     work();
 /// }
-/// shutdown.wait().exit()
+/// shutdown.shutdown().exit()
 /// # ; Ok::<(), winddown::InstallError>(())
 /// ```
+///
+/// The status of a program that ends so is its own: the [`ExitPolicy`](crate::ExitPolicy) is kept by
+/// [`run`](ShutdownBuilder::run), [`exit`](ShutdownReport::exit), and a report returned from `main`;
+/// only `run` shows a report that is not clean by itself.
 ///
 /// # What it waits for
 ///
@@ -111,7 +115,7 @@ impl ShutdownCoordinator {
     }
 
     /// Blocks until somebody asks for the stop, then until the shutdown is over, and gives the
-    /// report.
+    /// report. It does not ask itself: when the work is done, call [`shutdown`](Self::shutdown).
     ///
     /// The thread that calls it counts as the owner, and as come back: what it still works on must
     /// be registered. Called again, or from several threads, it gives the same report (P18). From

@@ -45,8 +45,12 @@ pub enum InstallError {
     },
 }
 
-/// The program has stopped. Made for `?`: [`StopToken::check`](crate::StopToken::check) returns it,
-/// and a `run` or a task that ends with it has not failed.
+/// The token has been stopped. Made for `?`: [`StopToken::check`](crate::StopToken::check) returns
+/// it.
+///
+/// Once the program has stopped, a `run` or a task that ends with it, or with an error that shows it
+/// (`#[error("…: {0}")]`, or a chain shown with `{:#}` as anyhow's), has not failed. One that hides
+/// its source has, and so has the `Stopped` of a child token that was stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
     reason: StopReason,

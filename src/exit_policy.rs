@@ -1,7 +1,6 @@
 //! With which status a program ends: plain data, decided by a pure function.
 
 use crate::reason::Signal;
-use crate::signal::exit::Death;
 
 /// One way to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +45,23 @@ pub struct ExitPolicy {
     panicked: ExitBy,
     failed: ExitBy,
     clean: ExitBy,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    Code(u8),
+    Signal(Signal),
+}
+
+impl Death {
+    /// What a parent that only looks at codes sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => signal_code(signal),
+        }
+    }
 }
 
 /// What is known at the end.
@@ -123,7 +139,8 @@ impl ExitPolicy {
         self
     }
 
-    /// The time was over before everything was.
+    /// The owner did not come back, or hooks were left without time. (A hold or task that was
+    /// abandoned while the rest ended in time is a [failure](Self::failed).)
     pub fn timed_out(mut self, by: ExitBy) -> Self {
         self.timed_out = by;
         self

@@ -98,8 +98,7 @@ impl ShutdownHandle {
         let core = &self.core;
         let mut body: Body = Box::new(move || Some(f().into_result()));
         if options.emergency {
-            // Without a thread for it, it is a hook like any other: better than none.
-            (body, _) = core.emergency.register(body);
+            body = core.emergency.register(body);
         }
         let entry = hook::entry(options, core.settings.hook_timeout, location, body);
         match core.hooks.register(entry) {
@@ -113,6 +112,10 @@ impl ShutdownHandle {
 
     /// Gives `value` a clean-up that runs once: when the guard is dropped, or at the shutdown,
     /// whichever comes first.
+    ///
+    /// At the shutdown it has the times of a [hook](Self::hook). A guard that is a local of `run`'s
+    /// closure is cleaned up when that returns, before the tasks have been waited for: what they use,
+    /// give to them as `Arc<Guard<T>>`.
     ///
     /// ```
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;

@@ -2,25 +2,24 @@
 //! program stops.
 //!
 //! ```no_run
-//! use std::process::ExitCode;
-//! use std::time::Duration;
-//! use winddown::{ShutdownCoordinator, Stopped};
+//! use std::{io, process::ExitCode, time::Duration};
+//! use winddown::ShutdownCoordinator;
 //!
 //! fn main() -> ExitCode {
 //!     ShutdownCoordinator::builder().run(|shutdown| {
-//!         shutdown.hook("close the database", || println!("closed"));
+//!         shutdown.hook("lights", || println!("lights out"));
 //!         let token = shutdown.token();
 //!         while !token.is_stopped() {
 //!             println!("one piece of work");
-//!             token.sleep(Duration::from_secs(1))?; // ends at the stop
+//!             let _ = token.sleep(Duration::from_secs(1)); // ends early at the stop
 //!         }
-//!         Ok::<_, Stopped>(())
+//!         Ok::<_, io::Error>(())
 //!     })
 //! }
 //! ```
 //!
-//! Ctrl-C, `SIGTERM`, an early `?`, a panic, the end of the work, a hung worker: all go through the
-//! same shutdown.
+//! Ctrl-C, `SIGTERM`, an early `?`, a panic, the end of the work: all go through the same shutdown,
+//! and a worker that hangs does not hold it up.
 //!
 //! ```text
 //! Running ──stop──▶ Draining ──empty or out of time──▶ Cleaning ──▶ Ended
@@ -62,7 +61,7 @@
 //! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if
 //!   there are any), whatever else goes on: a hung hook, a spinning main thread, a full stderr, a
 //!   thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that
-//!   signal. After a programmatic stop the first signal is still the polite one; after the end it
+//!   signal, unless [`ExitPolicy::forced`] names another code. After a programmatic stop the first signal is still the polite one; after the end it
 //!   does what it did before the coordinator.
 //! * **P9** A signal that was ignored when the program started stays ignored, unless asked
 //!   otherwise.
@@ -90,10 +89,10 @@
 //!   registered after the end at once.
 //!
 //! **Work**
-//! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both, never
-//!   neither. A commit that fails or panics, `fail`, a drop and a panic of the work hand it back,
-//!   with the reason. What the end of time or a forced exit leaves without a verdict is
-//!   *undecided*, and in the report. One verdict is promised, not one effect: what handed-back work
+//! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both. A
+//!   commit that fails or panics, `fail`, a drop and a panic of the work hand it back,
+//!   with the reason. What the end of time leaves without a verdict is *undecided*, and
+//!   in the report; a forced exit leaves no report. One verdict is promised, not one effect: what handed-back work
 //!   had done outside its commit is done again.
 //! * **P21** The drain is never over while a hold, task or item lives, or the owner is not back,
 //!   and there is time; it is over at once when the last goes.

@@ -1,8 +1,9 @@
 //! The primitives that the crate locks, counts and parks with, behind one name.
 //!
-//! Everything with a race in it takes its primitives from here, so that a model checker can be put
-//! in their place without touching the code under test. Nothing outside this file names
-//! `parking_lot`.
+//! What waits and what is locked takes its primitives from here, so that a model checker can be put
+//! in their place without touching the code under test. Exceptions: the signal room, whose statics
+//! and futex the system knows of. Nothing outside this file names `parking_lot`.
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::OnceLock;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};

@@ -54,6 +54,7 @@ impl Cell {
             // One may run another by hand.
             before: line.runner.swap(handler::this_thread(), Ordering::AcqRel),
         };
+        // Only the one that has claimed the cell ever locks it: the lock is there for the compiler.
         let mut body = self.body.lock();
         (*body)()
     }
@@ -105,11 +106,9 @@ impl Emergency {
     /// Makes `body` run on the forced path too, and gives back what runs it in its place on the
     /// stack.
     ///
-    /// # Errors
-    ///
-    /// Where its thread cannot be started: then it is a hook like any other, and the next
-    /// registration tries again.
-    pub(crate) fn register(self: &Arc<Self>, body: Body) -> (Body, io::Result<()>) {
+    /// Where its thread cannot be started it is a hook like any other; the next registration tries
+    /// again.
+    pub(crate) fn register(self: &Arc<Self>, body: Body) -> Body {
         let mut body = Some(body);
         let cell = Arc::new(Cell {
             claimed: AtomicBool::new(false),
@@ -123,7 +122,8 @@ impl Emergency {
             cell,
             emergency: Arc::clone(self),
         };
-        let started = self.start();
+        // As its documentation says: better an ordinary hook than none.
+        let _ = self.start();
         let body = move || {
             let line = &listed.emergency.signals.emergency;
             if listed.cell.claim() {
@@ -132,7 +132,7 @@ impl Emergency {
                 None
             }
         };
-        (Box::new(body), started)
+        Box::new(body)
     }
 
     fn start(self: &Arc<Self>) -> io::Result<()> {

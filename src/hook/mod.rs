@@ -115,7 +115,8 @@ impl Hook {
         true
     }
 
-    /// Runs it now, on this thread. `None`: it has been run, or is being run.
+    /// Runs it now, on this thread. `None`: it has been run, or is being run; a hook that was
+    /// registered after the end has been.
     ///
     /// On this thread nothing can cut it short. A shutdown that comes meanwhile waits for it within
     /// its timeout.

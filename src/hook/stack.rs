@@ -91,9 +91,10 @@ pub(super) struct State {
     /// Something was cut short by that, and not by a time of its own.
     pub(super) out_of_time: bool,
     pub(super) done: Vec<HookReport>,
-    /// What `done` has no room for.
+    /// How many of the users' own threads are in `done`.
     pub(super) listed: usize,
     pub(super) listed_failed: usize,
+    /// What `done` has no room for.
     pub(super) more: usize,
     pub(super) more_failed: bool,
 }
@@ -115,6 +116,9 @@ impl State {
             // not lost.
             if failed && self.done.len() < KEPT {
                 self.done.push(report);
+            } else if failed {
+                self.more += 1;
+                self.more_failed = true;
             }
             return;
         }

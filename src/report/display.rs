@@ -16,6 +16,8 @@ use super::{DrainOutcome, HookOutcome, Inner, Outcome};
 const WIDTH: usize = 100;
 const NAME: usize = 32;
 const BAR: usize = 26;
+/// Of the lines that belong to a row.
+const INDENT: &str = "          ";
 /// Rows of the same fate beyond this many are counted, not shown.
 const ROWS: usize = 40;
 
@@ -71,14 +73,23 @@ pub(super) fn waterfall(
         line.push(' ');
         bar(row, report.took, unicode, &mut line);
         let _ = write!(line, " {:>8}  ", time(row.to.saturating_sub(row.from)));
-        line.push_str(&clean(&row.outcome, unicode));
-        write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
+        let outcome = clean(&row.outcome, unicode);
+        // What went wrong stands nowhere else: it is shown whole.
+        if columns(&line) + columns(&outcome) <= WIDTH {
+            line.push_str(&outcome);
+            write!(f, "\n{line}")?;
+        } else {
+            let (kind, why) = outcome.split_once(": ").unwrap_or(("failed", &outcome));
+            line.push_str(kind);
+            write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
+            for part in parts(why, WIDTH - INDENT.len()) {
+                write!(f, "\n{INDENT}{part}")?;
+            }
+        }
         if let Some(location) = &row.location {
             // The end of a path says more than its beginning.
-            let line = format!(
-                "          registered at {}",
-                tail(location, WIDTH - 25, unicode)
-            );
+            let location = tail(location, WIDTH - 25, unicode);
+            let line = format!("{INDENT}registered at {location}");
             write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
         }
     }
@@ -101,13 +112,7 @@ pub(super) fn waterfall(
 
 fn rows(report: &Inner) -> Vec<Row<'_>> {
     let drained = report.drained.iter().map(|drained| Row {
-        what: match drained.holder {
-            super::Holder::Hold => "hold",
-            super::Holder::Task => "task",
-            super::Holder::Item => "item",
-            super::Holder::Owner => "owner",
-            super::Holder::Callbacks => "on_stop",
-        },
+        what: drained.holder.word(),
         name: &drained.name,
         from: Duration::ZERO,
         to: drained.took,
@@ -194,6 +199,23 @@ fn short(name: &str, width: usize, unicode: bool) -> String {
         start.push(c);
     }
     start + &end
+}
+
+/// The text in lines of at most `width` columns.
+fn parts(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for c in text.chars() {
+        if used + column(c) > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        used += column(c);
+        if let Some(line) = lines.last_mut() {
+            line.push(c);
+        }
+    }
+    lines
 }
 
 /// The last `width` columns of the text.

@@ -5,13 +5,12 @@ mod display;
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
-use std::process::{ExitCode, Termination};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exit_policy::{ExitPolicy, Facts};
+use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Later, StopReason};
-use crate::signal::exit::{self, Death};
 
 /// How one hook or guard ended (P14).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -111,15 +110,21 @@ pub enum Holder {
     Callbacks,
 }
 
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Holder {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
             Self::Hold => "hold",
             Self::Task => "task",
             Self::Item => "item",
             Self::Owner => "owner",
             Self::Callbacks => "on_stop",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 
@@ -332,14 +337,14 @@ impl ShutdownReport {
                 .any(|drained| drained.outcome != DrainOutcome::Ended)
     }
 
-    /// Every hook and guard that was called or should have been since the stop, in the order they
-    /// were called.
+    /// Every hook and guard that was called since the stop or should have been, and of those that
+    /// were called before it the first 64 that failed, in the order they were called.
     pub fn hooks(&self) -> &[HookReport] {
         &self.inner.hooks.list
     }
 
-    /// How many guards more than [`hooks`](Self::hooks) lists were dropped after the stop: of those
-    /// that completed the first 1,000 are listed, and of those that did not.
+    /// How many guards are not listed. [`hooks`](Self::hooks) has the first 1,000 dropped after the
+    /// stop that completed, and the first 1,000 that did not.
     pub fn more_hooks(&self) -> usize {
         self.inner.hooks.more
     }
@@ -369,13 +374,7 @@ impl ShutdownReport {
             .filter(|hook| hook.outcome == HookOutcome::TimedOut);
         let drained = drained.map(|drained| Abandoned {
             name: &drained.name,
-            what: match drained.holder {
-                Holder::Hold => "hold",
-                Holder::Task => "task",
-                Holder::Item => "item",
-                Holder::Owner => "owner",
-                Holder::Callbacks => "on_stop",
-            },
+            what: drained.holder.word(),
             location: drained.location,
         });
         drained.chain(hooks.map(|hook| Abandoned {
@@ -395,6 +394,11 @@ impl ShutdownReport {
         self.death().code()
     }
 
+    /// How long the exit itself may take.
+    pub(crate) fn exit_within(&self) -> Option<Duration> {
+        self.inner.exit_within
+    }
+
     pub(crate) fn death(&self) -> Death {
         let task_panicked = self
             .inner
@@ -410,22 +414,6 @@ impl ShutdownReport {
                 || self.inner.reason.is_failure(),
         })
     }
-
-    /// Ends the process as the [`ExitPolicy`] says: writes out what stdout still buffers, then
-    /// exits, or dies by the signal.
-    ///
-    /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal. One
-    /// that hangs, or a thread that is inside `exit` already, keeps the process no longer than what
-    /// was left of the grace period, and a second (unless
-    /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)).
-    pub fn exit(self) -> ! {
-        let death = self.death();
-        crate::shutdown::flush_bounded();
-        if let Some(time) = self.inner.exit_within {
-            crate::shutdown::end_after(time, death);
-        }
-        exit::normally(death)
-    }
 }
 
 impl fmt::Display for ShutdownReport {
@@ -437,15 +425,5 @@ impl fmt::Display for ShutdownReport {
 impl From<ShutdownReport> for ExitCode {
     fn from(report: ShutdownReport) -> Self {
         ExitCode::from(report.exit_code())
-    }
-}
-
-impl Termination for ShutdownReport {
-    /// Does not return where the policy says to die by a signal.
-    fn report(self) -> ExitCode {
-        match self.death() {
-            Death::Code(code) => ExitCode::from(code),
-            Death::Signal(_) => self.exit(),
-        }
     }
 }

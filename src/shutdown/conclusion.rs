@@ -12,17 +12,10 @@ use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Aside, Core, LastWords};
-use crate::token::{SLICE, Stage};
-
-/// However late it is, the last words get this long.
-const LAST_WORDS: Duration = Duration::from_millis(40);
+use crate::token::{SLICE, Stage, after};
 
 /// With time to spare they get no more than this: the program wants to end.
 const LAST_WORDS_AT_MOST: Duration = Duration::from_secs(1);
-
-/// Whoever waits for the report gives the runner this long beyond the grace period: less than the
-/// watchdog gives both.
-const PATIENCE: Duration = Duration::from_millis(30);
 
 impl Core {
     /// The owner has come back: waits for the report, and makes it itself where the runner cannot
@@ -48,7 +41,7 @@ impl Core {
                 continue;
             }
             let (_, deadline) = self.span();
-            let left = (deadline + PATIENCE).since(self.node.now());
+            let left = (deadline + after::PATIENCE).since(self.node.now());
             if left.is_zero() && !progress.concluding {
                 break;
             }
@@ -122,7 +115,7 @@ impl Core {
         let (_, deadline) = self.span();
         deadline
             .since(self.node.now())
-            .clamp(LAST_WORDS, LAST_WORDS_AT_MOST)
+            .clamp(after::LAST_WORDS, LAST_WORDS_AT_MOST)
     }
 
     /// Tells the report, on a thread of its own. Where none can be had, what is to be called comes

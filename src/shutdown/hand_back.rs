@@ -1,8 +1,8 @@
 //! Handing back what is still in flight when the time for draining is over.
 //!
 //! The calls are user code, so they run on threads that can be left behind: one that hangs must not
-//! keep the others from being made. They have their slice of the time, which no hook can take and
-//! which takes none from the hooks.
+//! keep the others from being made. They have a slice
+//! of the time of their own: the first half of the cleanup reserve; the other half is the hooks'.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,8 +28,6 @@ struct Queue {
 
 struct State {
     calls: VecDeque<HandBackCall>,
-    /// Counts the calls that have been begun.
-    begun: u64,
     /// When the current one began; `None` between two, and when there is no thread.
     since: Option<Tick>,
     /// The thread of this generation makes the calls.
@@ -42,7 +40,6 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
     let queue = Arc::new(Queue {
         state: Mutex::new(State {
             calls: calls.into(),
-            begun: 0,
             since: None,
             generation: 0,
             alive: false,
@@ -109,7 +106,6 @@ impl Queue {
                     break;
                 };
                 state.since = Some(Tick::now());
-                state.begun += 1;
                 call
             };
             forget_payload(catch_unwind(AssertUnwindSafe(call)));

@@ -2,6 +2,7 @@
 
 mod aside;
 mod conclusion;
+mod ending;
 mod hand_back;
 mod sequence;
 mod teller;
@@ -9,15 +10,13 @@ mod teller;
 use std::borrow::Cow;
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64 as Counter;
 use std::time::Duration;
 
 use crate::hook::{Emergency, Hooks};
 use crate::reason::{Phase, StopReason};
 use crate::report::ShutdownReport;
-use crate::signal::exit::{self, Death};
 use crate::signal::{SignalSettings, SignalState};
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
 use crate::work::{Holders, Sets};
 
@@ -74,7 +73,7 @@ impl Core {
         settings: Settings,
         location: &'static Location<'static>,
     ) -> std::io::Result<Self> {
-        static NEXT: Counter = Counter::new(0);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let node = Node::with_ending(Ending {
             deliveries: Deliveries::new(),
@@ -141,19 +140,4 @@ impl Core {
     pub(crate) fn is_runner_away(&self) -> bool {
         self.runner_away.load(Ordering::Acquire)
     }
-}
-
-/// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the
-/// process.
-pub(crate) fn flush_bounded() {
-    bounded_by("winddown-flush", Duration::from_millis(20), exit::flush);
-}
-
-/// Ends the process in `time`, whatever keeps it then.
-pub(crate) fn end_after(time: Duration, death: Death) {
-    // Where there is no thread for it, the second signal still works.
-    let _ = aside::start("winddown-exit", move || {
-        std::thread::sleep(time);
-        exit::now(death);
-    });
 }

@@ -12,18 +12,16 @@ use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
 use crate::inside;
 use crate::reason::{Phase, StopReason};
+use crate::shutdown::ending::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Core, aside, flush_bounded};
+use crate::shutdown::{Core, aside};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
-use crate::token::Announcement;
+use crate::token::{Announcement, after};
 
 /// Names in a line about what is late.
 const NAMED: usize = 8;
-
-/// For the emergency hooks that cleaning had no time for, before the process is ended.
-const EMERGENCY: Duration = Duration::from_millis(20);
 
 /// The runner's life.
 pub(crate) fn run(core: &Arc<Core>) {
@@ -52,7 +50,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     if !left.is_empty() {
         // They had no time as hooks, and their closures are on the stack's remains: a terminal is
         // put back all the same.
-        core.signals.run_emergency_hooks(EMERGENCY);
+        core.signals.run_emergency_hooks(after::EMERGENCY);
     }
     let verdict = Verdict {
         timed_out: !in_time || !cleaned,

@@ -2,26 +2,8 @@
 
 use std::io::Write;
 
-use crate::exit_policy::signal_code;
-use crate::reason::Signal;
+use crate::exit_policy::Death;
 use crate::signal::handler;
-
-/// How the process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Death {
-    Code(u8),
-    Signal(Signal),
-}
-
-impl Death {
-    /// What a parent that only looks at codes sees.
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(signal) => signal_code(signal),
-        }
-    }
-}
 
 /// At once: no `atexit`, no destructors, no flush. Async-signal-safe.
 ///

@@ -123,7 +123,7 @@ pub(crate) fn release(state: &Arc<SignalState>) {
     {
         return;
     }
-    // SAFETY: the pointer came from `Arc::into_raw` in `install`; it has just been taken out of
+    // SAFETY: the pointer came from `Arc::into_raw` in `put`; it has just been taken out of
     // `CURRENT`, by this call alone, so this is the one time that its count is taken back.
     let owned = unsafe { Arc::from_raw(mine.cast_const()) };
     let mut retired = RETIRED.lock();

@@ -3,20 +3,10 @@
 //! It takes no lock, allocates nothing, logs nothing, and runs nobody's code (P12): it works when
 //! everything else is stuck.
 
-use std::time::Duration;
-
 use crate::signal::state::SignalState;
 use crate::signal::{exit, handler};
 use crate::sync::Ordering;
-use crate::token::{SLICE, Stage};
-
-/// After the grace period the runner has this long for its last words, before the watchdog takes
-/// over…
-const LAST_WORDS: Duration = Duration::from_millis(60);
-
-/// …and the emergency hooks, if nobody has run them, have this long. Together they stay within
-/// P15's 100 ms.
-const EMERGENCY: Duration = Duration::from_millis(25);
+use crate::token::{SLICE, Stage, after};
 
 /// The listener's life: parked until the stop (P23), then looking at the clock until the end.
 ///
@@ -47,14 +37,14 @@ pub(crate) fn listen(state: &SignalState) {
             Stage::Stopped | Stage::Ended => {
                 let stop = word.when();
                 let now = ending.clock.now(stop);
-                let limit = ending.clock.deadline(stop) + LAST_WORDS;
+                let limit = ending.clock.deadline(stop) + after::WATCHDOG;
                 // An owner that has the report already is not taken along.
                 let mine = now >= limit
                     && state.settings.exit_on_timeout
                     && (word.stage() == Stage::Stopped || state.owner.give_up());
                 if mine && state.node.advance(Stage::Stopped, Stage::Forced) {
                     let death = state.death_by_timeout();
-                    state.run_emergency_hooks(EMERGENCY);
+                    state.run_emergency_hooks(after::WATCHDOG_EMERGENCY);
                     exit::now(death);
                 }
                 let left = if now < limit { limit.since(now) } else { SLICE };

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::exit_policy::{ExitPolicy, Facts};
+use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Origin, Signal};
 use crate::signal::bell::Bell;
-use crate::signal::exit::{self, Death};
+use crate::signal::exit;
 use crate::signal::handler;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::token::{By, Node, Stage};

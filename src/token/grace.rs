@@ -17,6 +17,32 @@ pub(crate) const SLICE: Duration = Duration::from_millis(100);
 /// a busy machine does to a thread.
 const SUSPENDED: Duration = Duration::from_secs(1);
 
+/// What still happens when the grace period is over, and for how long: all of it within the 100 ms
+/// of P15.
+pub(crate) mod after {
+    use std::time::Duration;
+
+    /// The emergency hooks that cleaning had no time for…
+    pub(crate) const EMERGENCY: Duration = Duration::from_millis(10);
+    /// …then whoever is told the report…
+    pub(crate) const LAST_WORDS: Duration = Duration::from_millis(30);
+    /// …then what stdout still buffers.
+    pub(crate) const FLUSH: Duration = Duration::from_millis(10);
+    /// An owner that waits makes the report itself, if the runner has not by then.
+    pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
+    /// The watchdog waits for all of these…
+    pub(crate) const WATCHDOG: Duration = Duration::from_millis(60);
+    /// …and then lets the emergency hooks run.
+    pub(crate) const WATCHDOG_EMERGENCY: Duration = Duration::from_millis(25);
+
+    const _: () = {
+        let runner = EMERGENCY.as_millis() + LAST_WORDS.as_millis() + FLUSH.as_millis();
+        let owner = PATIENCE.as_millis() + LAST_WORDS.as_millis();
+        let watchdog = WATCHDOG.as_millis() + WATCHDOG_EMERGENCY.as_millis();
+        assert!(runner < WATCHDOG.as_millis() && owner < WATCHDOG.as_millis() && watchdog < 100);
+    };
+}
+
 /// See the module. After the stop, all its ticks are of the clock without the suspensions.
 pub(crate) struct GraceClock {
     grace: Duration,

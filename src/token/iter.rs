@@ -2,7 +2,7 @@
 
 use crate::token::StopToken;
 
-/// `for x in iter.until_stopped(&token)`.
+/// Ends a loop at the stop: `for x in iter.until_stopped(&token)`.
 pub trait UntilStopped: Iterator {
     /// The same items, until the stop.
     ///

@@ -23,7 +23,7 @@ use crate::reason::StopReason;
 pub(crate) use announcement::Announcement;
 pub(crate) use deliveries::Deliveries;
 pub use future::StopFuture;
-pub(crate) use grace::{GraceClock, SLICE};
+pub(crate) use grace::{GraceClock, SLICE, after};
 pub use iter::{UntilStopped, UntilStoppedIter};
 pub(crate) use node::{Ending, Node};
 pub use on_stop::OnStop;

@@ -10,7 +10,7 @@
 //! 5. User code (wakers, `on_stop` closures, their drop code) runs with no lock held (P17).
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::clock::Tick;
 use crate::reason::{Origin, Signal, StopReason};
 use crate::slab::{Key, Slab};
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicU64, Condvar, Mutex, OnceLock, Ordering};
 use crate::token::announcement::Announcement;
 use crate::token::deliveries::Deliveries;
 use crate::token::grace::GraceClock;

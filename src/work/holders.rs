@@ -124,6 +124,10 @@ impl Holders {
         }
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.node.is_stopped()
+    }
+
     /// Closes the intake.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -11,12 +11,11 @@
 //! never both completed and handed back, and never neither (P20).
 
 use std::fmt;
-use std::sync::atomic::fence;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::sync::{AtomicBool, AtomicU8, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, Mutex, OnceLock, Ordering, fence};
 use crate::token::{StopSource, StopToken};
 
 /// Where an item stands.

@@ -175,7 +175,8 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
     ) -> (Result<R, TaskPanicked>, DrainOutcome) {
         let task = self.name.clone().into_owned();
         match result {
-            Ok((output, Some((error, false)))) => {
+            // A `Stopped` of a child that was stopped by itself is an error like any other.
+            Ok((output, Some((error, stopped)))) if !(stopped && self.holders.is_stopped()) => {
                 let reason = StopReason::TaskFailed {
                     task,
                     error: error.clone(),

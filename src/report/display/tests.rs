@@ -136,3 +136,14 @@ fn a_long_name_loses_its_middle() {
     assert!(columns(&short("connection 127.0.0.1:59312", 16, true)) <= 16);
     assert_eq!(short("short", 16, true), "short");
 }
+
+#[test]
+fn a_long_error_is_shown_whole() {
+    let mut inner = report(&["close"]);
+    let error = "x".repeat(250);
+    inner.hooks.list[0].outcome = HookOutcome::Failed(error.clone());
+    let shown = In(&inner, true).to_string();
+    assert!(shown.lines().all(|line| columns(line) <= WIDTH), "{shown}");
+    let whole: String = shown.chars().filter(|c| *c == 'x').collect();
+    assert_eq!(whole, error);
+}
