@@ -299,7 +299,7 @@ impl ShutdownHandle {
     /// because its owner never came back.
     ///
     /// It runs on a thread of its own and has a second at most, or what is left of the grace
-    /// period; 40 ms when nothing is. Registered after the end it is called at once. Not called on
+    /// period; 30 ms when nothing is. Registered after the end it is called at once. Not called on
     /// a forced exit.
     pub fn on_report(&self, f: impl FnOnce(&ShutdownReport) + Send + 'static) {
         self.core.on_report(Box::new(f));

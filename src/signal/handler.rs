@@ -37,6 +37,7 @@ use libc::{c_int, c_void, siginfo_t};
 
 use crate::exit_policy::signal_code;
 use crate::reason::{MAX_SIGNAL, Origin, Signal};
+use crate::signal::prior::Prior;
 use crate::signal::state::{SignalState, bit};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering};
 
@@ -56,27 +57,6 @@ static PRIOR: [AtomicU8; SIGNALS] = [const { AtomicU8::new(Prior::NotOurs as u8)
 /// The handler that stood before ours, 0 for none, and whether it takes a `siginfo_t`.
 static NEXT: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
 static NEXT_TAKES_INFO: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Prior {
-    /// Nothing was installed for it here.
-    NotOurs = 0,
-    Default = 1,
-    Ignored = 2,
-    /// Another handler, which goes on being called first (P11).
-    Handler = 3,
-}
-
-impl Prior {
-    pub(crate) fn of(action: &libc::sigaction) -> Self {
-        match action.sa_sigaction {
-            libc::SIG_DFL => Self::Default,
-            libc::SIG_IGN => Self::Ignored,
-            _ => Self::Handler,
-        }
-    }
-}
 
 /// A coordinator of this process holds the signals. (One of the parent's, inherited through a fork,
 /// does not.)

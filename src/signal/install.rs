@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::error::InstallError;
 use crate::reason::{MAX_SIGNAL, Signal};
-use crate::signal::handler::{self, Prior, SIGNALS};
+use crate::signal::handler::{self, SIGNALS};
+use crate::signal::prior::Prior;
 use crate::signal::state::{SignalState, bit};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use crate::token::By;

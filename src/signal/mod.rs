@@ -5,6 +5,7 @@ pub(crate) mod exit;
 pub(crate) mod handler;
 pub(crate) mod install;
 pub(crate) mod listener;
+mod prior;
 pub(crate) mod state;
 
 pub use state::Escalation;
