@@ -48,9 +48,9 @@ pub enum InstallError {
 /// The token has been stopped. Made for `?`: [`StopToken::check`](crate::StopToken::check) returns
 /// it.
 ///
-/// Once the program has stopped, a `run` or a task that ends with it, or with an error that shows it
-/// (`#[error("…: {0}")]`, or a chain shown with `{:#}` as anyhow's), has not failed. One that hides
-/// its source has, and so has the `Stopped` of a child token that was stopped by itself.
+/// Once the program has stopped, a `run` or a task that ends with it, or with an error that shows
+/// it (`#[error("…: {0}")]`, or a chain shown with `{:#}` as anyhow's), has not failed. One that
+/// hides its source has, and so has the `Stopped` of a child token that was stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
     reason: StopReason,
@@ -117,6 +117,26 @@ pub enum SpawnError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// A partition of an [`EndOfStream`](crate::EndOfStream) was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PartitionError {
+    /// It is not assigned: it never was, or has been revoked.
+    #[error("the partition is not assigned")]
+    UnknownPartition,
+    /// It has been revoked or assigned anew since, and what comes from the old assignment counts
+    /// for nothing.
+    #[error("the assignment of the partition is of an old generation")]
+    OldGeneration,
+    /// It has ended, and nothing arrives from it unless it is resumed.
+    #[error("the partition has ended")]
+    Ended,
+    /// The program has stopped (P22), or the stream is over and stops it. A `run` or a task that
+    /// ends with it has not failed.
+    #[error("{}", IntakeClosed::new())]
+    IntakeClosed,
 }
 
 /// The task that was joined has panicked.

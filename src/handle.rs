@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::Hash;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::reason::{Origin, Phase, Signal, StopReason};
 use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::token::StopToken;
-use crate::work::{Hold, Home, InFlightBuilder, Spawn, Task, TaskOutput};
+use crate::work::{EndOfStream, Hold, Home, InFlightBuilder, Spawn, Task, TaskOutput};
 
 /// Stops the program, listens for the stop, and registers what the shutdown waits for and what it
 /// cleans up.
@@ -114,8 +115,8 @@ impl ShutdownHandle {
     /// whichever comes first.
     ///
     /// At the shutdown it has the times of a [hook](Self::hook). A guard that is a local of `run`'s
-    /// closure is cleaned up when that returns, before the tasks have been waited for: what they use,
-    /// give to them as `Arc<Guard<T>>`.
+    /// closure is cleaned up when that returns, before the tasks have been waited for: what they
+    /// use, give to them as `Arc<Guard<T>>`.
     ///
     /// ```
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
@@ -257,6 +258,34 @@ impl ShutdownHandle {
             sets: Arc::clone(&core.sets),
         };
         InFlightBuilder::new(home, name.into(), Location::caller())
+    }
+
+    /// Begins a stream that stops the program in band: when every partition has ended and nothing
+    /// of them is in flight.
+    ///
+    /// ```
+    /// use winddown::{End, StopReason};
+    ///
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// let stream = shutdown.end_of_stream(["a.log", "b.log"]);
+    /// stream.finish(&"a.log", End::OfData)?;
+    /// let line = stream.arrive(&"b.log")?; // read, and on its way
+    /// stream.finish(&"b.log", End::OfData)?;
+    /// assert!(!shutdown.token().is_stopped());
+    /// drop(line); // counted, written
+    /// assert_eq!(shutdown.token().reason(), Some(StopReason::EndOfStream));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn end_of_stream<P: Eq + Hash + Clone + Send + 'static>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> EndOfStream<P> {
+        let core = Arc::clone(&self.core);
+        let stop = move || {
+            // Once stopping, partitions end all the time; that is not news.
+            core.stop_unless_stopped(StopReason::EndOfStream);
+        };
+        EndOfStream::new(Arc::clone(&self.core.node), stop, partitions)
     }
 
     fn spawn_task<F, R>(

@@ -39,6 +39,8 @@
 //!   gives them their times.
 //! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for;
 //!   [`in_flight`](ShutdownHandle::in_flight) hands back what is not done in time.
+//! * [`end_of_stream`](ShutdownHandle::end_of_stream) stops the program when all partitions of a
+//!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
@@ -147,7 +149,9 @@ mod work;
 
 pub use builder::ShutdownBuilder;
 pub use coordinator::ShutdownCoordinator;
-pub use error::{InstallError, IntakeClosed, SpawnError, Stopped, TaskPanicked, UnknownSignal};
+pub use error::{
+    InstallError, IntakeClosed, PartitionError, SpawnError, Stopped, TaskPanicked, UnknownSignal,
+};
 pub use exit_policy::{ExitBy, ExitPolicy};
 pub use handle::ShutdownHandle;
 pub use hook::{Guard, Hook, HookOptions, HookOutput};
@@ -158,8 +162,9 @@ pub use report::{
 pub use signal::Escalation;
 pub use token::{OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedIter};
 pub use work::{
-    Advice, HandBack, Hold, InFlight, InFlightBuilder, Interrupted, Interruption, Item,
-    NotCompleted, Slot, Task, TaskOutput,
+    Advice, Arrival, Assignment, Drained, End, EndOfStream, EndPolicy, HandBack, Hold, InFlight,
+    InFlightBuilder, Interrupted, Interruption, Item, NotCompleted, Slot, Split, Task, TaskOutput,
+    drain, split_at_end,
 };
 
 /// The code of the README, compiled and run.

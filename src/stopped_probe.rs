@@ -46,6 +46,8 @@ mod tests {
         assert!(show(&crate::IntakeClosed::new()).1);
         let task = "late".to_owned();
         assert!(show(&crate::SpawnError::IntakeClosed { task }).1);
+        assert!(show(&crate::PartitionError::IntakeClosed).1);
+        assert!(!show(&crate::PartitionError::Ended).1);
         assert!(!show(&"something else").1);
     }
 }

@@ -1,5 +1,8 @@
 //! Work that the shutdown waits for.
 
+mod barrier;
+mod batch;
+mod end_of_stream;
 mod hold;
 mod holders;
 mod in_flight;
@@ -8,6 +11,9 @@ mod set;
 mod sets;
 mod task;
 
+pub use barrier::{End, EndPolicy};
+pub use batch::{Drained, Split, drain, split_at_end};
+pub use end_of_stream::{Arrival, Assignment, EndOfStream};
 pub use hold::Hold;
 pub(crate) use holders::Holders;
 pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
