@@ -4,22 +4,29 @@ use std::fs::File;
 use std::io::Read as _;
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 use nix::sys::signal::raise;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::Scenario;
-use crate::child::{hear, hooks, look_until_stopped, quick, short, tell};
-use crate::harness::{End, Launch, Signal, trials};
+use crate::child::{fine, hear, hooks, look_until_stopped, quick, short, tell};
+use crate::harness::{End, Launch, Signal, skip, trials};
 use crate::sys;
 
-pub(crate) const SCENARIOS: &[Scenario] = &[("fork", fork), ("spawn", spawn)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("fork", fork),
+    ("fork installs", fork_installs),
+    ("shared memory", shared_memory),
+    ("spawn", spawn),
+];
 
 pub(crate) fn tests() -> Vec<Trial> {
     trials![
         a_forked_child_dies_by_its_signal_and_stops_nobody,
         a_forked_child_of_a_stopped_program_dies_by_its_signal,
+        a_forked_child_can_install,
+        a_child_that_shares_memory_and_dies_leaves_nothing_behind,
         a_spawned_child_has_default_dispositions_and_mask,
     ]
 }
@@ -111,6 +118,74 @@ fn a_forked_child_of_a_stopped_program_dies_by_its_signal() {
         program.expect(line);
     }
     assert_eq!(program.end().end, End::Code(0));
+}
+
+fn install_in_child() -> ! {
+    nix::unistd::alarm::set(60);
+    let shutdown = quick().install().unwrap();
+    raise(Signal::SIGTERM).unwrap();
+    tell(format!("child {}", short(shutdown.wait().reason())));
+    std::process::exit(5);
+}
+
+fn fork_installs(_: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    let child = sys::fork(install_in_child);
+    assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 5));
+    assert!(!shutdown.token().is_stopped());
+    raise(Signal::SIGTERM).unwrap();
+    tell(format!("parent {}", short(shutdown.wait().reason())));
+    fine()
+}
+
+/// P10: the parent's coordinator is none of the child's.
+fn a_forked_child_can_install() {
+    Launch::new("fork installs")
+        .start()
+        .end()
+        .assert(End::Code(0), &["child SIGTERM", "parent SIGTERM"]);
+}
+
+/// Bytes on the heap for each coordinator that has come and gone.
+#[cfg(target_env = "gnu")]
+fn left_by_each() -> usize {
+    const MANY: usize = 100;
+    let before = sys::on_the_heap();
+    for _ in 0..MANY {
+        drop(quick().install().unwrap());
+    }
+    sys::on_the_heap().saturating_sub(before) / MANY
+}
+
+fn shared_memory(_: &str) -> ExitCode {
+    #[cfg(target_env = "gnu")]
+    {
+        left_by_each();
+        tell(format!("before {}", left_by_each()));
+        let shutdown = quick().install().unwrap();
+        let child = sys::die_sharing_memory(Signal::SIGTERM);
+        assert_eq!(died(child), Signal::SIGTERM);
+        assert!(!shutdown.token().is_stopped());
+        drop(shutdown);
+        tell(format!("after {}", left_by_each()));
+    }
+    fine()
+}
+
+/// P10, P23: as that of `vfork`, which dies in our own handler. Were it counted as inside, nothing would ever be freed again.
+fn a_child_that_shares_memory_and_dies_leaves_nothing_behind() -> Completion {
+    if !cfg!(target_env = "gnu") {
+        return skip("the heap of this C library cannot be measured");
+    }
+    let ended = Launch::new("shared memory").start().end();
+    assert_eq!(ended.end, End::Code(0), "{ended:?}");
+    let left = |when, line: &str| -> usize { line.strip_prefix(when).unwrap().parse().unwrap() };
+    let [before, after] = &ended.lines[..] else {
+        panic!("{ended:?}")
+    };
+    let (before, after) = (left("before ", before), left("after ", after));
+    assert!(after < before + 100, "{ended:?}");
+    Completion::Completed
 }
 
 /// The signal lines of a child's `/proc/self/status`, as it sees itself.

@@ -11,13 +11,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use winddown::{HookOptions, HookOutcome};
 
 use crate::Scenario;
-use crate::child::{FAR, hang, hear, hooks, quick, short, tell};
+use crate::child::{FAR, fine, hang, hear, hooks, quick, short, tell};
 use crate::harness::{End, Launch, PROMPT, Signal, skip, trials};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("no descriptors", no_descriptors),
     ("no threads", no_threads),
     ("no threads at all", no_threads_at_all),
+    ("last words without threads", last_words),
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         without_threads_the_watchdog_ends_it,
         without_threads_the_watchdog_ends_a_hung_hook,
         without_threads_an_installation_is_refused,
+        without_threads_the_last_words_are_said,
     ]
 }
 
@@ -236,5 +238,48 @@ fn without_threads_an_installation_is_refused() -> Completion {
     program.expect("refused");
     program.signal(Signal::SIGTERM);
     program.end().assert(End::Signal(15), &["refused"]);
+    Completion::Completed
+}
+
+/// Dropped with the last words.
+struct Captured(String);
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        match self.0.as_str() {
+            "panics" if !thread::panicking() => panic!("as it must"),
+            "hangs" => hang(),
+            _ => {}
+        }
+    }
+}
+
+fn last_words(how: &str) -> ExitCode {
+    let shutdown = quick().grace_period(GRACE).install().unwrap();
+    let captured = Captured(how.to_owned());
+    shutdown.on_report(move |_| {
+        let _captured = &captured;
+        tell("last words");
+    });
+    exhaust_threads();
+    let report = shutdown.shutdown();
+    tell(format!("{:?}", report.outcome()));
+    assert_eq!(hear(), "go on");
+    drop(shutdown);
+    fine()
+}
+
+/// P15: nobody waits for what the runner itself has to say, and it is said.
+fn without_threads_the_last_words_are_said() -> Completion {
+    for how in ["return", "panics", "hangs"] {
+        let launch = or_skip!(as_nobody("last words without threads", how));
+        let mut program = launch.start();
+        let mut lines = [program.line(), program.line()];
+        lines.sort();
+        assert_eq!(lines, ["Clean", "last words"], "{how}");
+        program.say("go on");
+        let ended = program.end().assert_within(PROMPT);
+        assert_eq!(ended.end, End::Code(0), "{how}: {ended:?}");
+    }
     Completion::Completed
 }

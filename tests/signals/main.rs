@@ -21,6 +21,7 @@ mod child;
 mod emergency;
 mod endings;
 mod escalation;
+mod faults;
 mod forked;
 mod harness;
 mod hooks;
@@ -37,6 +38,9 @@ mod window;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: sys::Freezing = sys::Freezing;
+
 /// A program under test: its name, and its `main`, which is given the argument.
 type Scenario = (&'static str, fn(&str) -> ExitCode);
 
@@ -44,6 +48,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     emergency::SCENARIOS,
     endings::SCENARIOS,
     escalation::SCENARIOS,
+    faults::SCENARIOS,
     forked::SCENARIOS,
     hooks::SCENARIOS,
     install::SCENARIOS,
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
         endings::tests(),
         hooks::tests(),
         limits::tests(),
+        faults::tests(),
         storm::tests(),
         pid1::tests(),
         pty::tests(),

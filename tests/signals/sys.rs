@@ -1,9 +1,10 @@
 //! The few calls for which there is no safe wrapper.
 #![expect(
     unsafe_code,
-    reason = "fork without exec, atexit, tgkill, and handlers that are not ours"
+    reason = "fork without exec, atexit, tgkill, the allocator, and handlers that are not ours"
 )]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -32,7 +33,8 @@ pub(crate) fn at_exit_hang() {
 
 /// Forks a copy of this process that runs `child` and never comes back.
 pub(crate) fn fork(child: fn() -> !) -> Pid {
-    // SAFETY: the children of these tests call nothing but `write`, `pause`, `alarm`, `raise` and `_exit`.
+    // SAFETY: the children of these tests call nothing but `write`, `pause`, `alarm`, `raise` and `_exit`; but for one that
+    // installs, while none of the parent's other threads does anything.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Parent { child } => child,
         ForkResult::Child => child(),
@@ -65,4 +67,60 @@ fn set(signal: Signal, handler: SigHandler) {
 pub(crate) fn within_handler(signal: Signal, action: impl Fn() + Send + Sync + 'static) {
     // SAFETY: the tests pass only what is promised to be async-signal-safe.
     unsafe { signal_hook::low_level::register(signal as i32, action) }.unwrap();
+}
+
+/// Runs a child that shares this process's memory, as that of `vfork` does, and dies by `signal` in a handler of ours.
+pub(crate) fn die_sharing_memory(signal: Signal) -> Pid {
+    extern "C" fn child(signal: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: both are async-signal-safe.
+        unsafe {
+            libc::kill(libc::getpid(), signal.addr().try_into().unwrap_or(0));
+            libc::_exit(0)
+        }
+    }
+    let mut stack = vec![0_u128; 0x4000];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let number = std::ptr::without_provenance_mut(signal as usize);
+    // SAFETY: this thread goes on only when the child is gone; so the stack, which ends aligned, outlives it, and the two
+    // never use what they share at the same time.
+    let pid = unsafe { libc::clone(child, stack.as_mut_ptr_range().end.cast(), flags, number) };
+    Pid::from_raw(Errno::result(pid).unwrap())
+}
+
+/// Bytes on the heap of this process.
+#[cfg(target_env = "gnu")]
+pub(crate) fn on_the_heap() -> usize {
+    // SAFETY: has no preconditions.
+    unsafe { libc::mallinfo2() }.uordblks
+}
+
+/// The allocator of these programs: the system's, until it is frozen.
+pub(crate) struct Freezing;
+
+static FROZEN: AtomicBool = AtomicBool::new(false);
+
+/// From now on whoever needs the allocator hangs: as if its one lock were held by a thread that a signal has interrupted.
+pub(crate) fn freeze_the_allocator() {
+    FROZEN.store(true, Ordering::SeqCst);
+}
+
+fn hang_if_frozen() {
+    while FROZEN.load(Ordering::Relaxed) {
+        nix::unistd::pause();
+    }
+}
+
+// SAFETY: all is the system's.
+unsafe impl GlobalAlloc for Freezing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        hang_if_frozen();
+        // SAFETY: as promised by the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        hang_if_frozen();
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(memory, layout) };
+    }
 }
