@@ -97,10 +97,14 @@ impl ShutdownHandle {
         R: HookOutput,
     {
         let core = &self.core;
-        let mut body: Body = Box::new(move || Some(f().into_result()));
-        if options.emergency {
-            body = core.emergency.register(body);
-        }
+        let body: Body = if options.emergency {
+            // Called through a borrow: a boxed `FnOnce` would free its box.
+            let mut f = Some(f);
+            let body = move || f.take().map(|f| f().into_result());
+            core.emergency.register(Box::new(body))
+        } else {
+            Box::new(move || Some(f().into_result()))
+        };
         let entry = hook::entry(options, core.settings.hook_timeout, location, body);
         match core.hooks.register(entry) {
             Registered::OnStack(key) => Hook::new(Some((Arc::clone(&core.hooks), key))),

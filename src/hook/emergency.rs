@@ -108,12 +108,11 @@ impl Emergency {
     ///
     /// Where its thread cannot be started it is a hook like any other; the next registration tries
     /// again.
-    pub(crate) fn register(self: &Arc<Self>, body: Body) -> Body {
-        let mut body = Some(body);
+    pub(crate) fn register(self: &Arc<Self>, body: EmergencyBody) -> Body {
         let cell = Arc::new(Cell {
             claimed: AtomicBool::new(false),
             finished: AtomicBool::new(false),
-            body: Mutex::new(Box::new(move || body.take().and_then(|body| body()))),
+            body: Mutex::new(body),
         });
         for list in &self.lists {
             list.lock().push(Arc::clone(&cell));

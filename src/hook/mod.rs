@@ -82,8 +82,9 @@ impl HookOptions {
     ///
     /// There it runs beside the program, which has been stopped in the middle of whatever it did:
     /// **take no lock that the program may hold** (the allocator's and stdout's among them), write
-    /// to the descriptor itself. On every other path it runs once, in its place, as any hook. The
-    /// first one starts a thread, which stays parked (P23).
+    /// to the descriptor itself. One that hangs there leaves the older ones no time. On every other
+    /// path it runs once, in its place, as any hook. The first one starts a thread, which stays
+    /// parked (P23).
     pub fn emergency(mut self) -> Self {
         self.emergency = true;
         self

@@ -196,10 +196,11 @@ fn frozen(_: &str) -> ExitCode {
         let _ = rustix::io::write(rustix::stdio::stdout(), line);
     }
     let shutdown = quick().install().unwrap();
-    let raw = || HookOptions::new("raw").emergency();
-    shutdown.hook_with(raw(), || put(b"three\n"));
-    shutdown.hook_with(raw(), || put(b"two\n"));
-    shutdown.hook_with(raw(), || put(b"one\n"));
+    for line in ["three\n", "two\n", "one\n"] {
+        shutdown.hook_with(HookOptions::new("raw").emergency(), move || {
+            put(line.as_bytes());
+        });
+    }
     let token = shutdown.token();
     tell_at_stop(&token, "stuck");
     tell("ready");
