@@ -62,7 +62,9 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
     // be in use.
     let left = std::mem::take(&mut queue.state.lock().calls);
     std::mem::forget(left);
-    core.holders.drain(until, || core.sets.is_empty(), || ());
+    // The owner too: one that only waits for its workers comes back a moment after the last of them.
+    let others = || core.sets.is_empty() && core.signals.owner.is_back();
+    core.holders.drain(until, others, || ());
 }
 
 impl Queue {

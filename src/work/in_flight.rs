@@ -76,7 +76,10 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
 
     /// After so many attempts an interrupted item comes with
     /// [`Advice::GiveUp`](crate::Advice::GiveUp), so that a poison item does not go round for ever.
-    /// Counts what [`fill_with`](Slot::fill_with) was told, and this attempt.
+    ///
+    /// Counts what [`fill_with`](Slot::fill_with) was told, and this attempt. Failures, crashes and
+    /// interruptions are best counted apart: whoever counts only failures in there should look at
+    /// [`why`](crate::Interrupted::why) before giving up on what was merely out of time.
     pub fn max_interruptions(mut self, most: u32) -> Self {
         self.most = Some(most);
         self
