@@ -233,12 +233,8 @@ fn what_cannot_be_finished_in_time_is_put_back() {
     assert_eq!(queue.count("tasks WHERE attempts = 1"), 4);
     worker.signal(Signal::SIGTERM);
     let status = worker.end();
-    // Nothing has hung, so 0; but 124 where the last item goes a moment before the owner, who joins the threads, comes back.
-    assert!(
-        matches!(status.code(), Some(0 | 124)),
-        "{status}\n{}",
-        worker.err.all()
-    );
+    // Nothing has hung: the owner, who joins the threads, comes back a moment after the last item.
+    assert!(status.code() == Some(0), "{status}\n{}", worker.err.all());
     println!("put back at the deadline: {status}");
     assert_eq!(told(&worker), (0, 4));
     assert_eq!(queue.audit(), json(6, 0, 0, 6));
