@@ -180,7 +180,10 @@ fn when_only_what_stopped_is_handed_back_the_rest_is_undecided_and_said() {
     assert_eq!(undecided.len(), 1, "{report}");
     assert_eq!(undecided[0].name(), "careful");
     assert_eq!(report.exit_code(), 1);
-    drop(stuck);
+    assert_eq!(
+        stuck.complete(|_| -> Result<(), ()> { panic!("called") }),
+        Err(NotCompleted::Undecided)
+    );
     assert_eq!(
         back.load(Ordering::SeqCst),
         1,

@@ -132,3 +132,46 @@ fn handles_are_send_sync_and_unwind_safe() {
     all::<winddown::Guard<u32>>();
     all::<winddown::Task<()>>();
 }
+
+/// P23, from the system's own view: what each of the crate's threads is waiting in. A wait without a timeout has no wake-ups. In
+/// this binary, as no other test of it has a coordinator.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(winddown_pipe)))]
+#[test]
+fn p23_idle_are_two_threads_that_wait_without_a_timeout() {
+    const FUTEX: &str = "202";
+    let waits = || -> Vec<(String, Vec<String>)> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let read = |task: &std::fs::DirEntry, file| {
+            std::fs::read_to_string(task.path().join(file)).unwrap_or_default()
+        };
+        tasks
+            .map(|task| (read(&task, "comm"), read(&task, "syscall")))
+            .filter(|(name, _)| name.starts_with("winddown"))
+            .map(|(name, call)| (name, call.split_whitespace().map(str::to_owned).collect()))
+            .collect()
+    };
+    let idle = |count: usize| {
+        let far = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let seen = waits();
+            // The number of the call, then its arguments: the fourth is the timeout.
+            let parked = |call: &[String]| {
+                call.first().is_some_and(|n| n == FUTEX) && call.get(4).is_some_and(|t| t == "0x0")
+            };
+            if seen.len() == count && seen.iter().all(|(_, call)| parked(call)) {
+                return;
+            }
+            assert!(std::time::Instant::now() < far, "{seen:?}");
+            thread::yield_now();
+        }
+    };
+    let shutdown = winddown::ShutdownCoordinator::builder()
+        .signals([])
+        .install()
+        .unwrap();
+    idle(2);
+    shutdown.hook_with(winddown::HookOptions::new("emergency").emergency(), || ());
+    idle(3);
+    drop(shutdown);
+    idle(0);
+}

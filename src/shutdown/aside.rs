@@ -9,28 +9,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use crate::panic::forget_payload;
 use crate::sync::Mutex;
 
-/// Runs `f` on a thread of its own. Where none can be had, `f` comes back.
-pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<(), F> {
-    // A failed spawn drops its closure, so the closure only borrows what it is to run.
-    let slot = Arc::new(Mutex::new(Some(f)));
-    let taken = Arc::clone(&slot);
-    let thread = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let f = taken.lock().take();
-            if let Some(f) = f {
-                forget_payload(catch_unwind(AssertUnwindSafe(f)));
-            }
-        });
-    match (thread, slot) {
-        (Ok(_), _) => Ok(()),
-        (Err(_), slot) => {
-            let f = slot.lock().take();
-            f.map_or(Ok(()), Err)
-        }
-    }
-}
-
 /// User code that has been started on a thread of its own.
 pub(crate) struct Aside {
     finished: Receiver<()>,
@@ -40,22 +18,20 @@ impl Aside {
     /// Starts `f`. Where no thread can be had, `f` comes back.
     pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<Self, F> {
         let (done, finished) = bounded::<()>(1);
+        // A failed spawn drops its closure, so the closure only borrows what it is to run.
         let slot = Arc::new(Mutex::new(Some(f)));
         let taken = Arc::clone(&slot);
-        let run = move || {
-            let f = taken.lock().take();
-            if let Some(f) = f {
-                forget_payload(catch_unwind(AssertUnwindSafe(f)));
-            }
-            let _ = done.send(());
-        };
-        match start(name, run) {
-            Ok(()) => Ok(Self { finished }),
-            Err(_) => match slot.lock().take() {
-                Some(f) => Err(f),
-                None => Ok(Self { finished }),
-            },
-        }
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let f = taken.lock().take();
+                if let Some(f) = f {
+                    forget_payload(catch_unwind(AssertUnwindSafe(f)));
+                }
+                let _ = done.send(());
+            });
+        let unused = thread.err().and_then(|_| slot.lock().take());
+        unused.map_or(Ok(Self { finished }), Err)
     }
 
     /// Waits until it has returned, but no longer than `limit`. True: it has.
@@ -63,6 +39,11 @@ impl Aside {
         // The other end goes when it has been sent on, or when its thread has gone.
         self.finished.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
     }
+}
+
+/// Runs `f` on a thread of its own, for nobody to wait for. Where none can be had, `f` comes back.
+pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<(), F> {
+    Aside::start(name, f).map(drop)
 }
 
 /// Runs `f` on a thread of its own and waits for it, but no longer than `limit`. Where no thread

@@ -40,6 +40,10 @@ pub enum NotCompleted<E> {
     /// Too late: the item had been handed back, and the commit was not called.
     #[error("the item had been handed back")]
     HandedBack,
+    /// Too late: the time was over with the work still running, and the report has it as undecided.
+    /// The commit was not called, and the item has not been handed back.
+    #[error("the item was left undecided at the end of the time")]
+    Undecided,
     /// The commit returned this error; the item has been handed back.
     #[error("the commit failed: {0}")]
     CommitFailed(E),
@@ -253,7 +257,8 @@ impl<T: Send + Sync + 'static> Item<T> {
     ///
     /// # Errors
     ///
-    /// [`NotCompleted::HandedBack`] when the item had been taken back: `commit` was not called.
+    /// [`NotCompleted::HandedBack`] when the item had been taken back, and
+    /// [`NotCompleted::Undecided`] when the shutdown was over first: `commit` was not called.
     /// [`NotCompleted::CommitFailed`] with the error of `commit`: the item has been handed back.
     ///
     /// # Panics
@@ -264,7 +269,11 @@ impl<T: Send + Sync + 'static> Item<T> {
         commit: impl FnOnce(&T) -> Result<O, E>,
     ) -> Result<O, NotCompleted<E>> {
         if !self.cell.advance(Stand::Running, Stand::Committing) {
-            return Err(NotCompleted::HandedBack);
+            return Err(if self.cell.stands_at(Stand::Undecided) {
+                NotCompleted::Undecided
+            } else {
+                NotCompleted::HandedBack
+            });
         }
         let committed = {
             let _inside = self

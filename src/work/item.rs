@@ -187,6 +187,10 @@ impl<T> Cell<T> {
             .is_ok()
     }
 
+    pub(super) fn stands_at(&self, stand: Stand) -> bool {
+        self.stand.load(Ordering::Acquire) == stand as u8
+    }
+
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Acquire)
     }
