@@ -141,6 +141,10 @@ fn at_the_deadline_running_items_are_handed_back_and_their_commit_comes_too_late
     let report = bounded(move || shutdown.shutdown());
     assert_eq!(*back.lock().unwrap(), [(1, Interruption::OutOfTime)]);
     assert_eq!(report.handed_back(), 1);
+    assert!(
+        report.took() >= SHORT * 4,
+        "taken back before its time: {report}"
+    );
     assert!(item.is_interrupted() && token.is_stopped());
     assert_eq!(
         item.complete(|_| -> Result<(), ()> { panic!("called") }),

@@ -237,3 +237,72 @@ fn p23_holds_and_tasks_that_come_and_go_are_not_in_the_report() {
         "only a task on its way out: {report}"
     );
 }
+
+#[test]
+fn p21_hooks_wait_for_an_owner_that_is_away_until_its_share_is_over() {
+    let shutdown = embedded()
+        .grace_period(SHORT * 6)
+        .cleanup_reserve(SHORT * 4)
+        .install()
+        .unwrap();
+    let (called, calls) = mpsc::channel();
+    shutdown.hook("close", move || called.send(()).unwrap());
+    let stop = std::time::Instant::now();
+    shutdown.stop("now");
+    calls.recv_timeout(FAR).unwrap();
+    assert!(
+        stop.elapsed() >= SHORT * 2,
+        "called under an owner that still had time"
+    );
+    let report = bounded(move || shutdown.wait());
+    assert_eq!(report.outcome(), Outcome::TimedOut);
+}
+
+// In the next two, what is under way takes a while, so that a hook that did not wait for it would come first.
+
+#[test]
+fn p21_hooks_come_after_on_stop() {
+    let shutdown = embedded().install().unwrap();
+    let (log, logged) = mpsc::channel();
+    let (_keep, never) = mpsc::channel::<()>();
+    let told = log.clone();
+    let registered = shutdown.token().on_stop(move |_| {
+        let _ = never.recv_timeout(SHORT * 2);
+        told.send("told").unwrap();
+    });
+    shutdown.hook("close", move || log.send("close").unwrap());
+    let report = bounded(move || shutdown.shutdown());
+    drop(registered);
+    assert_eq!(
+        logged.try_iter().collect::<Vec<_>>(),
+        ["told", "close"],
+        "{report}"
+    );
+}
+
+#[test]
+fn p21_hooks_come_after_a_commit_that_is_under_way() {
+    let shutdown = embedded().install().unwrap();
+    let (log, logged) = mpsc::channel();
+    let closed = log.clone();
+    shutdown.hook("close", move || closed.send("close").unwrap());
+    let jobs = shutdown
+        .in_flight("jobs")
+        .on_interrupted(|_: winddown::Interrupted<()>| ());
+    let item = jobs.reserve().unwrap().fill(()).unwrap();
+    let token = shutdown.token();
+    let working = thread::spawn(move || {
+        token.wait();
+        let (_keep, never) = mpsc::channel::<()>();
+        let _ = never.recv_timeout(SHORT * 2);
+        item.complete(|()| log.send("commit")).unwrap();
+    });
+    let report = bounded(move || shutdown.shutdown());
+    working.join().unwrap();
+    assert_eq!(
+        logged.try_iter().collect::<Vec<_>>(),
+        ["commit", "close"],
+        "{report}"
+    );
+    assert_eq!(report.handed_back(), 0);
+}
