@@ -173,7 +173,7 @@ impl Drop for ShutdownCoordinator {
         signals.released.store(true, Ordering::Release);
         signals.ring();
         signals.emergency.bell.ring();
-        core.sets.let_go();
+        core.work.let_go();
         if inside::is_inside(core.id) || core.is_runner_away() {
             return;
         }

@@ -12,7 +12,7 @@ use crate::reason::{Origin, Phase, Signal, StopReason};
 use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::token::StopToken;
-use crate::work::{EndOfStream, Hold, Home, InFlightBuilder, Spawn, Task, TaskOutput};
+use crate::work::{EndOfStream, Hold, InFlightBuilder, Spawn, Stage, Task, TaskOutput};
 
 /// Stops the program, listens for the stop, and registers what the shutdown waits for and what it
 /// cleans up.
@@ -171,7 +171,7 @@ impl ShutdownHandle {
     /// [`IntakeClosed`], once the program has stopped (P22).
     #[track_caller]
     pub fn hold(&self, name: impl Into<Cow<'static, str>>) -> Result<Hold, IntakeClosed> {
-        let holders = &self.core.holders;
+        let holders = &self.core.work.own.holders;
         match holders.admit(name.into(), Holder::Hold, Location::caller()) {
             Ok(key) => Ok(Hold::new(Arc::clone(holders), key)),
             Err(_) => Err(IntakeClosed::new()),
@@ -229,6 +229,17 @@ impl ShutdownHandle {
         self.spawn_task(name.into(), true, f, Location::caller())
     }
 
+    /// Builds a stage: a group of work whose token stops only when the stage above it is empty.
+    /// Built last, stopped first; see [`Stage`].
+    ///
+    /// Built after the stop, it is born stopped.
+    #[track_caller]
+    pub fn stage(&self, name: impl Into<Cow<'static, str>>) -> Stage {
+        let core = Arc::clone(&self.core);
+        let state = core.build_stage(name.into(), Location::caller());
+        Stage::new(state, Arc::new(move |reason| core.stop_by_task(reason)))
+    }
+
     /// Begins a set of work in flight: each item that it admits ends completed or handed back
     /// (P20).
     ///
@@ -254,13 +265,7 @@ impl ShutdownHandle {
         &self,
         name: impl Into<Cow<'static, str>>,
     ) -> InFlightBuilder<T> {
-        let core = &self.core;
-        let home = Home {
-            id: core.id,
-            node: Arc::clone(&core.node),
-            holders: Arc::clone(&core.holders),
-            sets: Arc::clone(&core.sets),
-        };
+        let home = self.core.work.own.clone();
         InFlightBuilder::new(home, name.into(), Location::caller())
     }
 
@@ -306,18 +311,11 @@ impl ShutdownHandle {
         let core = Arc::clone(&self.core);
         let spawn = Spawn {
             id: self.core.id,
-            holders: Arc::clone(&self.core.holders),
+            holders: Arc::clone(&self.core.work.own.holders),
             name,
             location,
             vital,
-            stop: move |reason| {
-                // At the stop every vital task ends; that is not news.
-                if matches!(reason, StopReason::TaskEnded { .. }) {
-                    core.stop_unless_stopped(reason);
-                } else {
-                    core.stop(reason);
-                }
-            },
+            stop: move |reason| core.stop_by_task(reason),
         };
         let token = self.token();
         spawn.spawn(move || f(token))

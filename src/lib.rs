@@ -24,8 +24,9 @@
 //! ```text
 //! Running ──stop──▶ Draining ──empty or out of time──▶ Cleaning ──▶ Ended
 //!                      holds, tasks, items end,           hooks and guards,
-//!                      the owner comes back;              last in first out
-//!                      what is left is handed back
+//!                      stage by stage; the owner          last in first out
+//!                      comes back; what is left
+//!                      is handed back
 //! any phase ── second signal, or grace period over ──▶ forced exit
 //! ```
 //!
@@ -39,6 +40,8 @@
 //!   gives them their times.
 //! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for;
 //!   [`in_flight`](ShutdownHandle::in_flight) hands back what is not done in time.
+//! * [`stage`](ShutdownHandle::stage) groups them, and stops the groups one after the other, the one
+//!   built last first.
 //! * [`end_of_stream`](ShutdownHandle::end_of_stream) stops the program when all partitions of a
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
@@ -58,7 +61,7 @@
 //!
 //! **Signals**
 //! * **P6** The coordinator's token and its children read stopped before the signal handler
-//!   returns.
+//!   returns. (Those of stages are stopped in their turn, by a thread.)
 //! * **P7** Deliveries within the debounce window (300 ms) of the first are the same request.
 //! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if
 //!   there are any), whatever else goes on: a hung hook, a spinning main thread, a full stderr, a
@@ -97,9 +100,10 @@
 //!   in the report; a forced exit leaves no report. One verdict is promised, not one effect: what handed-back work
 //!   had done outside its commit is done again.
 //! * **P21** The drain is never over while a hold, task or item lives, or the owner is not back,
-//!   and there is time; it is over at once when the last goes.
-//! * **P22** The intake closes at the stop: nothing new is admitted, and an item that was fetched
-//!   meanwhile is handed back, not lost.
+//!   and there is time; it is over at once when the last goes. (A stage with a
+//!   [`timeout`](Stage::timeout) has no more time than that.)
+//! * **P22** The intake closes at the stop, a stage's when its turn comes: nothing new is admitted,
+//!   and an item that was fetched meanwhile is handed back, not lost.
 //!
 //! **Cost**
 //! * **P23** Idle: no wake-ups, two parked threads (three with emergency hooks), no growth per
@@ -163,8 +167,8 @@ pub use signal::Escalation;
 pub use token::{OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedIter};
 pub use work::{
     Advice, Arrival, Assignment, Drained, End, EndOfStream, EndPolicy, HandBack, Hold, InFlight,
-    InFlightBuilder, Interrupted, Interruption, Item, NotCompleted, Slot, Split, Task, TaskOutput,
-    drain, split_at_end,
+    InFlightBuilder, Interrupted, Interruption, Item, NotCompleted, Slot, Split, Stage, Task,
+    TaskOutput, drain, split_at_end,
 };
 
 /// The code of the README, compiled and run.

@@ -61,6 +61,10 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
             thread::sleep(FAR);
         },
     );
+    let sink = shutdown.stage("sink");
+    let source = shutdown.stage("source");
+    drop(sink.spawn("write", |token| drop(token.wait())).unwrap());
+    drop(source.spawn("read", |token| drop(token.wait())).unwrap());
     let hold = shutdown.hold("slow work").unwrap();
     let ending = thread::spawn(move || shutdown.shutdown());
     let mut told = Vec::new();
@@ -94,6 +98,10 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
     let order = [
         at("stopping reason=completed"),
         at("phase=draining"),
+        at("stage stopping stage=source"),
+        at("stage empty stage=source"),
+        at("stage stopping stage=sink"),
+        at("stage empty stage=sink"),
         at("waiting for hold slow work"),
         at("phase=cleaning"),
         at("hook=\"hangs\" outcome=timed out"),
@@ -102,7 +110,10 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
         at("shutdown over outcome=incomplete"),
     ];
     assert!(order.is_sorted(), "{text:#?}");
-    assert!(text[order[7]].contains("abandoned=hook hangs"), "{text:#?}");
+    assert!(
+        text[order[11]].contains("abandoned=hook hangs"),
+        "{text:#?}"
+    );
     assert!(
         told.iter().all(|line| line.thread == "winddown-tracing"),
         "one thread of the crate's own"

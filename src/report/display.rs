@@ -114,7 +114,7 @@ fn rows(report: &Inner) -> Vec<Row<'_>> {
     let drained = report.drained.iter().map(|drained| Row {
         what: drained.holder.word(),
         name: &drained.name,
-        from: Duration::ZERO,
+        from: drained.started,
         to: drained.took,
         outcome: drained.outcome.to_string(),
         location: (drained.outcome != DrainOutcome::Ended).then(|| drained.location.to_string()),

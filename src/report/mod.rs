@@ -108,6 +108,8 @@ pub enum Holder {
     Owner,
     /// The `on_stop` closures and wakers that were being called.
     Callbacks,
+    /// A [`Stage`](crate::Stage).
+    Stage,
 }
 
 impl Holder {
@@ -118,6 +120,7 @@ impl Holder {
             Self::Item => "item",
             Self::Owner => "owner",
             Self::Callbacks => "on_stop",
+            Self::Stage => "stage",
         }
     }
 }
@@ -163,8 +166,10 @@ pub struct DrainReport {
     pub(crate) name: Cow<'static, str>,
     pub(crate) holder: Holder,
     pub(crate) outcome: DrainOutcome,
+    pub(crate) started: Duration,
     pub(crate) took: Duration,
     pub(crate) location: &'static Location<'static>,
+    pub(crate) stage: Option<Cow<'static, str>>,
 }
 
 impl DrainReport {
@@ -181,6 +186,16 @@ impl DrainReport {
     /// How it ended.
     pub fn outcome(&self) -> &DrainOutcome {
         &self.outcome
+    }
+
+    /// When it was asked to end, counted from the stop: zero, except for a stage and what is in it.
+    pub fn started(&self) -> Duration {
+        self.started
+    }
+
+    /// The stage that it belongs to.
+    pub fn stage(&self) -> Option<&str> {
+        self.stage.as_deref()
     }
 
     /// How long it took to go, counted from the stop.

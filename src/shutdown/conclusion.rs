@@ -11,7 +11,7 @@ use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Aside, Core, LastWords};
+use crate::shutdown::{Aside, Core, LastWords, stages};
 use crate::token::{SLICE, Stage, after};
 
 /// With time to spare they get no more than this: the program wants to end.
@@ -30,7 +30,7 @@ impl Core {
         if !self.signals.owner.come_back() {
             park_for_ever();
         }
-        self.holders.poke();
+        self.work.own.holders.poke();
         let mut progress = self.progress.lock();
         loop {
             if let Some(report) = &progress.report {
@@ -50,6 +50,7 @@ impl Core {
         }
         drop(progress);
         discard(self.id, self.hooks.close_now());
+        stages::stop_without_a_turn(self);
         let verdict = Verdict {
             timed_out: true,
             callbacks_left: false,
@@ -173,14 +174,16 @@ impl Core {
         let hooks = self.hooks.reports(verdict.is_some());
         let (stop, _) = self.span();
         let took = self.node.now().since(stop);
-        let mut drained = self.holders.reports(verdict.is_some());
+        let mut drained = self.work.reports(verdict.is_some());
         let mut left = |name: Cow<'static, str>, holder| {
             drained.push(DrainReport {
                 name,
                 holder,
                 outcome: DrainOutcome::Abandoned,
+                started: Duration::ZERO,
                 took,
                 location: self.location,
+                stage: None,
             });
         };
         if let Some(verdict) = verdict {
@@ -191,9 +194,6 @@ impl Core {
                 left(Cow::Borrowed("on_stop closures"), Holder::Callbacks);
             }
         }
-        if verdict.is_some() {
-            drained.extend(self.sets.settle());
-        }
         ShutdownReport::new(Inner {
             reason: self.node.reason().unwrap_or(StopReason::Completed),
             later,
@@ -201,7 +201,7 @@ impl Core {
             timed_out: verdict.is_some_and(|verdict| verdict.timed_out),
             hooks,
             drained,
-            handed_back: self.sets.handed_back(),
+            handed_back: self.work.handed_back(),
             took,
             policy: self.settings.signals.exit_policy,
             exit_within: self

@@ -63,8 +63,11 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
     let left = std::mem::take(&mut queue.state.lock().calls);
     std::mem::forget(left);
     // The owner too: one that only waits for its workers comes back a moment after the last of them.
-    let others = || core.sets.is_empty() && core.signals.owner.is_back();
-    core.holders.drain(until, others, || ());
+    core.work.drain(
+        until,
+        || core.signals.owner.is_back() && core.work.has_no_items(),
+        || (),
+    );
 }
 
 impl Queue {

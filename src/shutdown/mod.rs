@@ -5,6 +5,7 @@ mod conclusion;
 mod ending;
 mod hand_back;
 mod sequence;
+mod stages;
 mod teller;
 
 use std::borrow::Cow;
@@ -18,7 +19,7 @@ use crate::report::ShutdownReport;
 use crate::signal::{SignalSettings, SignalState};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
-use crate::work::{Holders, Sets};
+use crate::work::{StageState, Work};
 
 pub(crate) use aside::{Aside, bounded_by};
 pub(crate) use sequence::run;
@@ -44,8 +45,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) node: Arc<Node>,
     pub(crate) signals: Arc<SignalState>,
-    pub(crate) holders: Arc<Holders>,
-    pub(crate) sets: Arc<Sets>,
+    pub(crate) work: Work,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) emergency: Arc<Emergency>,
     /// Where the coordinator was installed, and by which thread.
@@ -86,8 +86,7 @@ impl Core {
         Ok(Self {
             id,
             settings,
-            holders: Arc::new(Holders::new(Arc::clone(&node))),
-            sets: Arc::new(Sets::default()),
+            work: Work::new(id, Arc::clone(&node)),
             hooks: Arc::new(Hooks::new(id, Arc::clone(&node))),
             emergency: Arc::new(Emergency::new(id, Arc::clone(&signals))),
             node,
@@ -116,6 +115,31 @@ impl Core {
         let first = !self.node.is_stopped() && self.node.decide(reason).is_ok();
         self.signals.ring();
         first
+    }
+
+    /// Asks for the stop on behalf of a task.
+    pub(crate) fn stop_by_task(&self, reason: StopReason) {
+        // At the stop every vital task ends; that is not news.
+        if matches!(reason, StopReason::TaskEnded { .. }) {
+            self.stop_unless_stopped(reason);
+        } else {
+            self.stop(reason);
+        }
+    }
+
+    /// Builds a stage; after the stop it is born stopped.
+    pub(crate) fn build_stage(
+        &self,
+        name: Cow<'static, str>,
+        location: &'static Location<'static>,
+    ) -> Arc<StageState> {
+        let (stage, in_time) = self.work.build(name, location);
+        if !in_time {
+            let reason = self.node.reason().unwrap_or(StopReason::Completed);
+            // Nobody waits for it yet, so there is nobody to wake.
+            stage.stop(&reason);
+        }
+        stage
     }
 
     fn deliveries(&self, f: impl FnOnce(&Deliveries)) {

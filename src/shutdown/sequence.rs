@@ -15,12 +15,12 @@ use crate::reason::{Phase, StopReason};
 use crate::shutdown::ending::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Core, aside};
+use crate::shutdown::{Core, aside, stages};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::{Announcement, after};
 
-/// Names in a line about what is late.
+/// Holds and tasks named in a line about what is late.
 const NAMED: usize = 8;
 
 /// The runner's life.
@@ -35,15 +35,15 @@ pub(crate) fn run(core: &Arc<Core>) {
     let announcement = Announcement::of(&core.node);
     core.wake_waiters();
     // P22.
-    core.holders.close();
-    core.sets.close();
+    core.work.own.close();
     let mut teller = Teller::start(
         core.id,
         &core.node.reason().unwrap_or(StopReason::Completed),
     );
     teller.phase(Phase::Draining);
-    let told = announce(core, announcement);
-    let in_time = drain(core, &told, &mut teller);
+    let mut told = Told::default();
+    told.announce(core, announcement);
+    let in_time = drain(core, &mut told, &mut teller);
     core.cleaning.store(true, Ordering::Release);
     teller.phase(Phase::Cleaning);
     let (cleaned, left) = clean(core, &mut teller);
@@ -54,7 +54,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     }
     let verdict = Verdict {
         timed_out: !in_time || !cleaned,
-        callbacks_left: !told.load(Ordering::Acquire),
+        callbacks_left: !told.are_done(),
     };
     let report = core.conclude(&verdict, Some(teller));
     if core.settings.signals.exit_on_timeout && core.signals.owner.give_up() {
@@ -73,68 +73,76 @@ pub(crate) struct Verdict {
     pub(crate) callbacks_left: bool,
 }
 
-/// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them. The
-/// flag says that they have returned.
-fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<AtomicBool> {
-    let told = Arc::new(AtomicBool::new(announcement.is_empty()));
-    if !announcement.is_empty() {
-        let (done, holders, id) = (Arc::clone(&told), Arc::clone(&core.holders), core.id);
+/// The announcements whose wakers and `on_stop` closures are being called, or have been.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    /// Each says whether they have returned.
+    done: Vec<Arc<AtomicBool>>,
+}
+
+impl Told {
+    /// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them.
+    /// Gives this one announcement alone.
+    pub(super) fn announce(&mut self, core: &Arc<Core>, announcement: Announcement) -> Self {
+        if announcement.is_empty() {
+            return Self::default();
+        }
+        let told = Arc::new(AtomicBool::new(false));
+        self.done.push(Arc::clone(&told));
+        let mine = Self {
+            done: vec![Arc::clone(&told)],
+        };
+        let (poked, id) = (Arc::clone(core), core.id);
         let finish = move || {
             let _inside = inside::enter(id);
             announcement.finish();
-            done.store(true, Ordering::Release);
-            holders.poke();
+            told.store(true, Ordering::Release);
+            poked.work.own.holders.poke();
         };
         if let Err(finish) = aside::start("winddown-on-stop", finish) {
             core.away(finish);
         }
+        mine
     }
-    told
+
+    /// All of them have returned.
+    pub(super) fn are_done(&self) -> bool {
+        self.done.iter().all(|done| done.load(Ordering::Acquire))
+    }
 }
 
-/// Waits for holds, tasks, items, callbacks and the owner; what is still in flight then is handed
-/// back. True: the owner came back in time.
-fn drain(core: &Arc<Core>, told: &AtomicBool, teller: &mut Teller) -> bool {
+/// Stops the stages in their turn, and waits for holds, tasks, items, callbacks and the owner; what
+/// is still in flight then is handed back. True: the owner came back in time.
+fn drain(core: &Arc<Core>, told: &mut Told, teller: &mut Teller) -> bool {
     let (stop, deadline) = core.span();
     let until = stop
         + core
             .settings
             .grace
             .saturating_sub(core.settings.cleanup_reserve);
-    let others =
-        || core.signals.owner.is_back() && told.load(Ordering::Acquire) && core.sets.is_empty();
-    core.holders.drain(until.min(deadline), others, || {
+    let until = until.min(deadline);
+    stages::stop(core, until, told, teller);
+    let others = || core.signals.owner.is_back() && told.are_done();
+    core.work.drain(until, others, || {
         let now = core.node.now();
         teller.late(now.since(stop), deadline.since(now), || late(core, told));
     });
-    if !core.sets.is_empty() {
+    if !core.work.has_no_items() {
         let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
-        let slice_end = (until + slice).min(deadline);
-        hand_back(core, core.sets.interrupt(), slice_end);
+        // Where all that is left belongs to stages whose own time is over, it is early.
+        let slice_end = (core.node.now().min(until) + slice).min(deadline);
+        hand_back(core, core.work.interrupt(), slice_end);
     }
     core.signals.owner.is_back()
 }
 
 /// Who is still there, in words.
-fn late(core: &Core, told: &AtomicBool) -> Option<String> {
-    let (first, all) = core.holders.remaining(NAMED);
-    let mut names: Vec<String> = first
-        .into_iter()
-        .map(|held| format!("{} {} ({} s)", held.holder, held.name, held.age.as_secs()))
-        .collect();
-    if all > NAMED {
-        names.push(format!("{} more", all - NAMED));
-    }
-    names.extend(
-        core.sets
-            .remaining()
-            .iter()
-            .map(|(name, count)| format!("{count} items of {name}")),
-    );
+pub(super) fn late(core: &Core, told: &Told) -> Option<String> {
+    let mut names = core.work.remaining(NAMED);
     if !core.signals.owner.is_back() {
         names.push(format!("the owner, thread {}", core.owner));
     }
-    if !told.load(Ordering::Acquire) {
+    if !told.are_done() {
         names.push("on_stop closures".to_owned());
     }
     // The last one may have gone just now.

@@ -21,6 +21,8 @@ enum Message {
     Stopping(StopReason),
     Phase(Phase),
     Hook(HookReport),
+    Stage(String, &'static str),
+    StageIsLate(String),
     Late { what: String, left: Duration },
     Over(ShutdownReport),
 }
@@ -65,6 +67,15 @@ impl Teller {
 
     pub(crate) fn phase(&self, phase: Phase) {
         self.say(|| Message::Phase(phase));
+    }
+
+    pub(crate) fn stage(&self, name: &str, what: &'static str) {
+        self.say(|| Message::Stage(name.to_owned(), what));
+    }
+
+    /// The next one is stopped without waiting for it.
+    pub(crate) fn stage_is_late(&self, name: &str) {
+        self.say(|| Message::StageIsLate(name.to_owned()));
     }
 
     /// The hooks' outcomes that have not been told yet.
@@ -118,6 +129,10 @@ fn tell(messages: &Receiver<Message>) {
                     warn!(target: "winddown", hook = hook.name(), %outcome, took = ?hook.took(), %location, "hook not completed");
                 }
             },
+            Message::Stage(stage, what) => debug!(target: "winddown", %stage, "stage {what}"),
+            Message::StageIsLate(stage) => {
+                warn!(target: "winddown", %stage, "stage out of its share of the time");
+            }
             Message::Late { what, left } => warn!(target: "winddown", ?left, "waiting for {what}"),
             Message::Over(report) => {
                 let (outcome, took) = (report.outcome(), report.took());

@@ -210,18 +210,14 @@ impl StopToken {
         }
     }
 
-    /// How much of the grace period is left; `None` while running, and for a source without a
-    /// coordinator.
+    /// How much of the grace period is left; `None` while the program runs, and for a source without
+    /// a coordinator. A [stage](crate::Stage)'s token has it from the program's stop on.
     ///
     /// The [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) at its end belongs to the
     /// hooks: work that is still held by then is reported as abandoned.
     pub fn time_left(&self) -> Option<Duration> {
         let ending = self.node.ending()?;
-        let word = self.node.root_word();
-        if !word.is_stopped() {
-            return None;
-        }
-        let stop = word.when();
+        let stop = self.node.stop_tick()?;
         Some(ending.clock.deadline(stop).since(ending.clock.now(stop)))
     }
 

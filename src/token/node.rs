@@ -44,7 +44,16 @@ pub(crate) struct Node {
     shared: Mutex<Option<Box<Shared>>>,
     stopped: Condvar,
     receiver: OnceLock<Receiver<Infallible>>,
-    ending: Option<Box<Ending>>,
+    clock: Clock,
+}
+
+/// The stop that a tree's time counts from; only its root has one.
+enum Clock {
+    None,
+    /// A coordinator: its own.
+    Own(Box<Ending>),
+    /// A stage, which is stopped later: its coordinator's.
+    Of(Arc<Node>),
 }
 
 /// A child's place in its parent's list.
@@ -76,20 +85,22 @@ pub(crate) struct Waiting {
 impl Node {
     /// A tree of its own.
     pub(crate) fn root() -> Arc<Self> {
-        Arc::new(Self::new(Word::RUNNING, None, None, None))
+        Arc::new(Self::new(Word::RUNNING, None, None, Clock::None))
     }
 
     /// The tree of a coordinator.
     pub(crate) fn with_ending(ending: Ending) -> Arc<Self> {
-        Arc::new(Self::new(Word::RUNNING, None, None, Some(Box::new(ending))))
+        let clock = Clock::Own(Box::new(ending));
+        Arc::new(Self::new(Word::RUNNING, None, None, clock))
     }
 
-    fn new(
-        word: Word,
-        root: Option<Arc<Node>>,
-        parent: Option<Link>,
-        ending: Option<Box<Ending>>,
-    ) -> Self {
+    /// A tree that is stopped by itself, on the clock of this one.
+    pub(crate) fn stage(self: &Arc<Self>) -> Arc<Self> {
+        let clock = Clock::Of(Arc::clone(self));
+        Arc::new(Self::new(Word::RUNNING, None, None, clock))
+    }
+
+    fn new(word: Word, root: Option<Arc<Node>>, parent: Option<Link>, clock: Clock) -> Self {
         Self {
             word: AtomicU64::new(word.bits()),
             root,
@@ -97,7 +108,7 @@ impl Node {
             shared: Mutex::new(None),
             stopped: Condvar::new(),
             receiver: OnceLock::new(),
-            ending,
+            clock,
         }
     }
 
@@ -122,7 +133,7 @@ impl Node {
                 parent: Arc::clone(self),
                 key,
             }),
-            None,
+            Clock::None,
         ));
         if word.is_stopped() {
             child = children.remove(key);
@@ -150,18 +161,25 @@ impl Node {
                 .is_some_and(|root| root.word().is_stopped())
     }
 
+    /// The node whose stop the time counts from.
+    fn timed(&self) -> &Self {
+        let root = self.root.as_deref().unwrap_or(self);
+        match &root.clock {
+            Clock::Of(coordinator) => coordinator,
+            _ => root,
+        }
+    }
+
     pub(crate) fn ending(&self) -> Option<&Ending> {
-        self.root.as_deref().unwrap_or(self).ending.as_deref()
+        match &self.timed().clock {
+            Clock::Own(ending) => Some(ending),
+            _ => None,
+        }
     }
 
-    /// The word of a coordinator's tree.
-    pub(crate) fn root_word(&self) -> Word {
-        self.root.as_deref().unwrap_or(self).word()
-    }
-
-    /// When a coordinator's tree was stopped; `None` while it runs.
+    /// When the program was stopped, or this tree, where it has no program; `None` while it runs.
     pub(crate) fn stop_tick(&self) -> Option<Tick> {
-        let word = self.root_word();
+        let word = self.timed().word();
         word.is_stopped().then(|| word.when())
     }
 
@@ -212,8 +230,7 @@ impl Node {
 
     /// Keeps a delivery for the report. Async-signal-safe.
     pub(crate) fn record(&self, signal: Signal, origin: Origin, now: Tick) -> usize {
-        self.ending
-            .as_ref()
+        self.ending()
             .map_or(crate::token::word::NO_RECORD, |ending| {
                 ending.deliveries.record(signal, origin, now)
             })
@@ -285,7 +302,7 @@ impl Node {
             match word.by() {
                 By::Program => return node.shared.lock().as_ref()?.reason.clone(),
                 By::Signal => {
-                    let ending = node.ending.as_ref()?;
+                    let ending = node.ending()?;
                     return Some(StopReason::Signal(ending.deliveries.received(word)));
                 }
                 By::Parent => node = &node.parent.as_ref()?.parent,

@@ -36,6 +36,8 @@ pub(crate) struct Holders {
     node: Arc<Node>,
     state: Mutex<State>,
     changed: Condvar,
+    /// The coordinator's, for those of a stage: there the drain waits.
+    coordinator: Option<Arc<Holders>>,
 }
 
 /// Somebody who is still there.
@@ -47,6 +49,14 @@ pub(crate) struct Remaining {
 
 impl Holders {
     pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self::below(node, None)
+    }
+
+    pub(crate) fn of_stage(node: Arc<Node>, coordinator: &Arc<Self>) -> Self {
+        Self::below(node, Some(Arc::clone(coordinator)))
+    }
+
+    fn below(node: Arc<Node>, coordinator: Option<Arc<Self>>) -> Self {
         Self {
             node,
             state: Mutex::new(State {
@@ -55,10 +65,11 @@ impl Holders {
                 gone: Vec::new(),
             }),
             changed: Condvar::new(),
+            coordinator,
         }
     }
 
-    /// Puts somebody on the list; gives the name back when the program has stopped (P22).
+    /// Puts somebody on the list; gives the name back when the intake is closed (P22).
     pub(crate) fn admit(
         &self,
         name: Name,
@@ -100,12 +111,14 @@ impl Holders {
             return;
         };
         // From the stop on, not from when the runner got around to closing the intake.
-        if self.node.is_stopped() {
+        if self.is_stopping() {
             let report = self.report(held, outcome);
             state.gone.push(report);
-            if state.alive.is_empty() {
+            let last = state.alive.is_empty();
+            drop(state);
+            if last {
                 // P21: over at once when the last one goes.
-                self.changed.notify_all();
+                self.poke();
             }
         } else {
             drop(state);
@@ -115,17 +128,33 @@ impl Holders {
     }
 
     fn report(&self, held: Held, outcome: DrainOutcome) -> DrainReport {
+        let took = self.node.since_stop();
+        // A stage is asked later than the program, and what it admits while draining begins later.
+        let word = self.node.word();
+        let asked = if word.is_stopped() {
+            held.since.max(word.when())
+        } else {
+            held.since
+        };
+        let stop = self.node.stop_tick().unwrap_or(asked);
         DrainReport {
             name: held.name,
             holder: held.holder,
             outcome,
-            took: self.node.since_stop(),
+            started: asked.since(stop).min(took),
+            took,
             location: held.location,
+            stage: None,
         }
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.node.is_stopped()
+    /// The program has stopped; where these are a stage's, it need not have been its turn yet.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.node.stop_tick().is_some()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().alive.is_empty()
     }
 
     /// Closes the intake.
@@ -135,28 +164,34 @@ impl Holders {
 
     /// Makes whoever waits look again.
     pub(crate) fn poke(&self) {
+        let waiting = self.coordinator.as_deref().unwrap_or(self);
         // P4: after the lock, or the change that this is about could fall between the look and the
         // wait.
-        drop(self.state.lock());
-        self.changed.notify_all();
+        drop(waiting.state.lock());
+        waiting.changed.notify_all();
     }
 
-    /// Waits until the list is empty and `others` agrees, or `deadline`. True: empty in time.
+    /// Waits until the list is empty and `others` agrees, or `deadline`.
+    pub(crate) fn drain(&self, deadline: Tick, others: impl Fn() -> bool, look: impl FnMut()) {
+        let done = |alive: &Slab<Held>| alive.is_empty() && others();
+        self.wait_for(deadline, done, look);
+    }
+
+    /// Waits until `done`, or `deadline`. Whatever changes that, [pokes](Self::poke).
+    pub(crate) fn wait_until(&self, deadline: Tick, done: impl Fn() -> bool, look: impl FnMut()) {
+        self.wait_for(deadline, |_| done(), look);
+    }
+
     /// `look` is called, with no lock held, after every wait.
-    pub(crate) fn drain(
-        &self,
-        deadline: Tick,
-        others: impl Fn() -> bool,
-        mut look: impl FnMut(),
-    ) -> bool {
+    fn wait_for(&self, deadline: Tick, done: impl Fn(&Slab<Held>) -> bool, mut look: impl FnMut()) {
         loop {
             let mut state = self.state.lock();
-            if state.alive.is_empty() && others() {
-                return true;
+            if done(&state.alive) {
+                return;
             }
             let now = self.node.now();
             if now >= deadline {
-                return false;
+                return;
             }
             self.changed
                 .wait_for(&mut state, deadline.since(now).min(SLICE));

@@ -15,8 +15,9 @@ use crate::inside;
 use crate::panic::show_and_drop;
 use crate::slab::Key;
 use crate::token::StopToken;
+use crate::work::Home;
 use crate::work::item::{Cell, Interrupted, Interruption, Stand};
-use crate::work::set::{Common, Home, SHARDS, Set, shard};
+use crate::work::set::{Common, SHARDS, Set, shard};
 use crate::work::sets::AnySet;
 
 /// What happens to items that are still running when the time for draining is over.

@@ -11,21 +11,12 @@ use crate::panic;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::slab::{Key, Slab};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
-use crate::token::Node;
-use crate::work::Holders;
+use crate::work::Home;
 use crate::work::in_flight::HandBack;
 use crate::work::item::{Cell, Interrupted, Interruption, Stand};
-use crate::work::sets::{AnySet, HandBackCall, Sets};
+use crate::work::sets::{AnySet, HandBackCall};
 
 pub(super) type OnInterrupted<T> = Box<dyn Fn(Interrupted<T>) -> Result<(), String> + Send + Sync>;
-
-/// What a set of items needs of its coordinator.
-pub(crate) struct Home {
-    pub(crate) id: u64,
-    pub(crate) node: Arc<Node>,
-    pub(crate) holders: Arc<Holders>,
-    pub(crate) sets: Arc<Sets>,
-}
 
 pub(super) struct State<T> {
     pub(super) closed: bool,
@@ -104,7 +95,9 @@ impl<T> Set<T> {
                 name: self.common.name.clone(),
                 holder: Holder::Item,
                 outcome,
+                started: Duration::ZERO,
                 took: self.common.home.node.since_stop(),
+                stage: None,
                 location: self.common.location,
             });
         }

@@ -125,7 +125,9 @@ impl Sets {
                 name: set.name().clone(),
                 holder: Holder::Item,
                 outcome: DrainOutcome::Undecided,
+                started: Duration::ZERO,
                 took,
+                stage: None,
                 location: set.location(),
             }));
         }

@@ -176,7 +176,7 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
         let task = self.name.clone().into_owned();
         match result {
             // A `Stopped` of a child that was stopped by itself is an error like any other.
-            Ok((output, Some((error, stopped)))) if !(stopped && self.holders.is_stopped()) => {
+            Ok((output, Some((error, stopped)))) if !(stopped && self.holders.is_stopping()) => {
                 let reason = StopReason::TaskFailed {
                     task,
                     error: error.clone(),

@@ -1,0 +1,322 @@
+//! Where work is registered: with the coordinator itself, or with one of its stages.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Tick, nanos};
+use crate::hook::Name;
+use crate::reason::StopReason;
+use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::token::Node;
+use crate::work::{HandBackCall, Holders, Sets};
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Home {
+    /// The coordinator's.
+    pub(crate) id: u64,
+    /// Whose stop closes the intake.
+    pub(crate) node: Arc<Node>,
+    pub(crate) holders: Arc<Holders>,
+    pub(crate) sets: Arc<Sets>,
+}
+
+impl Home {
+    /// The coordinator's own.
+    pub(crate) fn new(id: u64, node: Arc<Node>) -> Self {
+        Self {
+            id,
+            holders: Arc::new(Holders::new(Arc::clone(&node))),
+            sets: Arc::new(Sets::default()),
+            node,
+        }
+    }
+
+    /// A stage's, below this one.
+    fn stage(&self) -> Self {
+        let node = self.node.stage();
+        Self {
+            id: self.id,
+            holders: Arc::new(Holders::of_stage(Arc::clone(&node), &self.holders)),
+            sets: Arc::new(Sets::default()),
+            node,
+        }
+    }
+
+    /// Nothing is registered here, and nothing in flight. To be asked after the close.
+    fn is_empty(&self) -> bool {
+        self.holders.is_empty() && self.sets.is_empty()
+    }
+
+    /// Admits nothing from now on (P22).
+    pub(crate) fn close(&self) {
+        self.holders.close();
+        self.sets.close();
+    }
+}
+
+/// The state of one stage.
+pub(crate) struct StageState {
+    pub(crate) name: Name,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) home: Home,
+    /// In nanoseconds; 0 where it has none.
+    cap: AtomicU64,
+    times: Mutex<Times>,
+}
+
+/// Both counted from the program's stop.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    /// When its turn came.
+    turn: Option<Duration>,
+    /// When it was seen to be empty.
+    empty: Option<Duration>,
+}
+
+impl StageState {
+    pub(crate) fn cap(&self) -> Option<Duration> {
+        match self.cap.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(crate) fn set_cap(&self, cap: Duration) {
+        self.cap.store(nanos(cap).max(1), Ordering::Relaxed);
+    }
+
+    /// Its turn has come: stops it, and closes its intake. False: it had come before.
+    pub(crate) fn stop(&self, reason: &StopReason) -> bool {
+        let node = &self.home.node;
+        let turn = node.since_stop();
+        let first = node.decide(reason.clone()).is_ok();
+        // P22: after the token, or what looks at that before it asks would be refused by surprise.
+        self.home.close();
+        // P21: after the close, or it could be found empty and still admit somebody.
+        self.times.lock().turn.get_or_insert(turn);
+        first
+    }
+
+    /// Its turn has come, and nothing of it is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut times = self.times.lock();
+        if times.empty.is_none() && times.turn.is_some() && self.home.is_empty() {
+            times.empty = Some(self.home.node.since_stop());
+        }
+        times.empty.is_some()
+    }
+
+    /// It is empty, or its own time is over: nobody waits for it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let turn = self.times.lock().turn;
+        let late = |cap| turn.is_some_and(|turn| self.home.node.since_stop() >= turn + cap);
+        self.is_empty() || self.cap().is_some_and(late)
+    }
+
+    /// Nobody can reach it any more, and nothing is in it.
+    fn is_forgotten(self: &Arc<Self>) -> bool {
+        // Its own two: whoever has a token, a child of it or a set of items has one more.
+        Arc::strong_count(self) == 1
+            && Arc::strong_count(&self.home.node) == 2
+            && self.home.holders.is_empty()
+    }
+
+    fn report(&self, abandon: bool) -> Vec<DrainReport> {
+        let is_empty = self.is_empty();
+        let times = *self.times.lock();
+        // Before its turn it has nothing to tell.
+        let Some(started) = times.turn else {
+            return Vec::new();
+        };
+        let took = times.empty.unwrap_or_else(|| self.home.node.since_stop());
+        let mut rows = Vec::new();
+        if is_empty || abandon {
+            rows.push(DrainReport {
+                name: self.name.clone(),
+                holder: Holder::Stage,
+                outcome: if is_empty {
+                    DrainOutcome::Ended
+                } else {
+                    DrainOutcome::Abandoned
+                },
+                started,
+                took,
+                location: self.location,
+                stage: None,
+            });
+        }
+        rows.extend(self.home.holders.reports(abandon));
+        if abandon {
+            rows.extend(self.home.sets.settle());
+        }
+        for row in rows.iter_mut().skip(1) {
+            // What goes before its turn was asked by nobody.
+            row.started = row.started.max(started).min(row.took);
+            row.stage = Some(self.name.clone());
+        }
+        rows
+    }
+}
+
+/// All work of one coordinator, its own and its stages'.
+pub(crate) struct Work {
+    pub(crate) own: Home,
+    stages: Mutex<Stages>,
+}
+
+#[derive(Default)]
+struct Stages {
+    /// The program stops: no more stages.
+    closed: bool,
+    /// In the order in which they were built.
+    list: Vec<Arc<StageState>>,
+    /// How many of the list are known to be used; the others are looked for when it has doubled.
+    used: usize,
+}
+
+impl Work {
+    pub(crate) fn new(id: u64, node: Arc<Node>) -> Self {
+        Self {
+            own: Home::new(id, node),
+            stages: Mutex::new(Stages::default()),
+        }
+    }
+
+    /// Builds a stage. False: it came too late, and has to be stopped by whoever asked.
+    pub(crate) fn build(
+        &self,
+        name: Name,
+        location: &'static Location<'static>,
+    ) -> (Arc<StageState>, bool) {
+        let stage = Arc::new(StageState {
+            name,
+            location,
+            home: self.own.stage(),
+            cap: AtomicU64::new(0),
+            times: Mutex::new(Times::default()),
+        });
+        let mut stages = self.stages.lock();
+        if stages.closed {
+            return (stage, false);
+        }
+        let mut forgotten = Vec::new();
+        if stages.list.len() >= 64 && stages.list.len() >= stages.used * 2 {
+            // P23: stages that have gone leave nothing behind.
+            let list = std::mem::take(&mut stages.list);
+            let (gone, used) = list.into_iter().partition(StageState::is_forgotten);
+            forgotten = gone;
+            stages.list = used;
+            stages.used = stages.list.len();
+        }
+        stages.list.push(Arc::clone(&stage));
+        drop(stages);
+        drop(forgotten);
+        (stage, true)
+    }
+
+    /// No more stages: all there are, the one built last first.
+    pub(crate) fn close_stages(&self) -> Vec<Arc<StageState>> {
+        let mut stages = self.stages.lock();
+        stages.closed = true;
+        stages.list.iter().rev().cloned().collect()
+    }
+
+    fn stages(&self) -> Vec<Arc<StageState>> {
+        self.stages.lock().list.clone()
+    }
+
+    fn sets(&self) -> Vec<Arc<Sets>> {
+        let own = std::iter::once(Arc::clone(&self.own.sets));
+        let stages = self.stages();
+        own.chain(
+            stages
+                .iter()
+                .rev()
+                .map(|stage| Arc::clone(&stage.home.sets)),
+        )
+        .collect()
+    }
+
+    /// Nothing is in flight, in no stage.
+    pub(crate) fn has_no_items(&self) -> bool {
+        self.sets().iter().all(|sets| sets.is_empty())
+    }
+
+    /// Waits until nothing is left, or nobody waits for it, and `others` agrees; but not beyond
+    /// `deadline`. `look` is called, with no lock held, after every wait.
+    pub(crate) fn drain(&self, deadline: Tick, others: impl Fn() -> bool, look: impl FnMut()) {
+        let stages = self.stages();
+        let all =
+            || others() && self.own.sets.is_empty() && stages.iter().all(|stage| stage.is_over());
+        self.own.holders.drain(deadline, all, look);
+    }
+
+    /// Waits for one stage, as [`drain`](Self::drain) for all.
+    pub(crate) fn wait_until(&self, deadline: Tick, done: impl Fn() -> bool, look: impl FnMut()) {
+        self.own.holders.wait_until(deadline, done, look);
+    }
+
+    /// Everybody who is still there, in words: the first `most` holds and tasks, and how many more
+    /// there are; then the items.
+    pub(crate) fn remaining(&self, most: usize) -> Vec<String> {
+        let stages = self.stages();
+        let of_stages = stages
+            .iter()
+            .rev()
+            .map(|stage| (&stage.home, format!(" of stage {}", stage.name)));
+        let (mut names, mut items, mut all) = (Vec::new(), Vec::new(), 0);
+        for (home, of) in std::iter::once((&self.own, String::new())).chain(of_stages) {
+            let (first, count) = home.holders.remaining(most - names.len());
+            all += count;
+            names.extend(first.into_iter().map(|held| {
+                let age = held.age.as_secs();
+                format!("{} {}{of} ({age} s)", held.holder, held.name)
+            }));
+            let sets = home.sets.remaining();
+            items.extend(
+                sets.iter()
+                    .map(|(name, count)| format!("{count} items of {name}{of}")),
+            );
+        }
+        if all > names.len() {
+            names.push(format!("{} more", all - names.len()));
+        }
+        names.extend(items);
+        names
+    }
+
+    /// Takes back what is running, and gives the calls that hand it back.
+    pub(crate) fn interrupt(&self) -> Vec<HandBackCall> {
+        self.sets()
+            .iter()
+            .flat_map(|sets| sets.interrupt())
+            .collect()
+    }
+
+    /// What became of everything; where `abandon` says so, what is still there is left behind.
+    pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
+        let mut rows = self.own.holders.reports(abandon);
+        if abandon {
+            rows.extend(self.own.sets.settle());
+        }
+        for stage in self.stages().iter().rev() {
+            rows.extend(stage.report(abandon));
+        }
+        rows
+    }
+
+    /// How many items were handed back.
+    pub(crate) fn handed_back(&self) -> usize {
+        self.sets().iter().map(|sets| sets.handed_back()).sum()
+    }
+
+    /// Lets go of the sets of items. Runs user code: the drop code of what they hold.
+    pub(crate) fn let_go(&self) {
+        for sets in self.sets() {
+            sets.let_go();
+        }
+    }
+}
