@@ -37,6 +37,11 @@ impl Tick {
         self.0
     }
 
+    /// How long ago this was.
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -6,11 +6,15 @@ use std::hash::Hash;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+use crossbeam_channel::Receiver;
+
 use crate::error::{IntakeClosed, SpawnError};
-use crate::hook::{self, Body, Guard, Hook, HookOptions, HookOutput, Registered};
+use crate::event::Event;
+use crate::hook::{self, Body, Entry, Guard, Hook, HookOptions, HookOutput, Registered};
 use crate::reason::{Origin, Phase, Signal, StopReason};
 use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
+use crate::snapshot::Snapshot;
 use crate::token::StopToken;
 use crate::work::{EndOfStream, Hold, InFlightBuilder, Spawn, Stage, Task, TaskOutput};
 
@@ -144,12 +148,15 @@ impl ShutdownHandle {
         let value = Arc::new(value);
         let cleaned = Arc::clone(&value);
         let body: Body = Box::new(move || Some(cleanup(&cleaned).into_result()));
-        let entry = hook::entry(
-            HookOptions::new(name),
-            self.core.settings.hook_timeout,
-            Location::caller(),
-            body,
-        );
+        let entry = Entry {
+            holder: Holder::Guard,
+            ..hook::entry(
+                HookOptions::new(name),
+                self.core.settings.hook_timeout,
+                Location::caller(),
+                body,
+            )
+        };
         Guard::new(&self.core.hooks, value, entry)
     }
 
@@ -319,6 +326,39 @@ impl ShutdownHandle {
         };
         let token = self.token();
         spawn.spawn(move || f(token))
+    }
+
+    /// Who is still here: phase, reason, time left, and everything that the shutdown would wait for
+    /// or call, with what it [said](crate::say) last.
+    ///
+    /// At any time, from any thread, without stopping anything. Once the program is stopping, it
+    /// shows on Linux also where the threads are; that costs some 50 µs for each of the first 32.
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Subscribes to what happens: each call a subscription of its own, for all events from now on.
+    ///
+    /// It has room for 256 events and never holds up the ending: a full one misses the newest, and
+    /// is told how many. It disconnects after the [report](Event::Reported), so a `for` loop over it
+    /// ends. To be taken once at the start: one that was dropped is forgotten only with the next
+    /// event.
+    ///
+    /// ```
+    /// use winddown::{Event, Phase};
+    ///
+    /// let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// let events = shutdown.events();
+    /// shutdown.hook("goodbye", || ());
+    /// let report = shutdown.shutdown();
+    /// let told: Vec<String> = events.iter().map(|event| event.to_string()).collect();
+    /// assert_eq!(told[0], "stopping: completed");
+    /// assert_eq!(told[4], "hook goodbye completed");
+    /// # assert_eq!(told.len(), 7, "{told:?}");
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
+    pub fn events(&self) -> Receiver<Event> {
+        self.core.bus.subscribe()
     }
 
     /// Where the program stands.

@@ -44,6 +44,8 @@
 //!   built last first.
 //! * [`end_of_stream`](ShutdownHandle::end_of_stream) stops the program when all partitions of a
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
+//! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they are
+//!   doing; [`events`](ShutdownHandle::events) tells each step.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
@@ -132,10 +134,13 @@
 #[cfg(not(unix))]
 compile_error!("winddown is for Unix: it stands on POSIX signals, which this target does not have");
 
+mod blocked;
 mod builder;
+mod bus;
 mod clock;
 mod coordinator;
 mod error;
+mod event;
 mod exit_policy;
 mod handle;
 mod hook;
@@ -143,9 +148,11 @@ mod inside;
 mod panic;
 mod reason;
 mod report;
+mod said;
 mod shutdown;
 mod signal;
 mod slab;
+mod snapshot;
 mod stopped_probe;
 mod sync;
 mod token;
@@ -156,19 +163,22 @@ pub use coordinator::ShutdownCoordinator;
 pub use error::{
     InstallError, IntakeClosed, PartitionError, SpawnError, Stopped, TaskPanicked, UnknownSignal,
 };
+pub use event::Event;
 pub use exit_policy::{ExitBy, ExitPolicy};
 pub use handle::ShutdownHandle;
 pub use hook::{Guard, Hook, HookOptions, HookOutput};
-pub use reason::{Origin, Phase, Signal, SignalReceived, StopReason};
+pub use reason::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
 pub use report::{
     Abandoned, DrainOutcome, DrainReport, Holder, HookOutcome, HookReport, Outcome, ShutdownReport,
 };
+pub use said::{say, say_progress};
 pub use signal::Escalation;
+pub use snapshot::{Said, Snapshot, StillHere, ThreadSnapshot};
 pub use token::{OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedIter};
 pub use work::{
     Advice, Arrival, Assignment, Drained, End, EndOfStream, EndPolicy, HandBack, Hold, InFlight,
-    InFlightBuilder, Interrupted, Interruption, Item, NotCompleted, Slot, Split, Stage, Task,
-    TaskOutput, drain, split_at_end,
+    InFlightBuilder, Interrupted, Item, NotCompleted, Slot, Split, Stage, Task, TaskOutput, drain,
+    split_at_end,
 };
 
 /// The code of the README, compiled and run.

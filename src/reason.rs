@@ -252,6 +252,46 @@ impl From<String> for StopReason {
     }
 }
 
+/// Why an item is handed back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Interruption {
+    /// The time for draining was over before the work was done. It may still be running.
+    OutOfTime,
+    /// The program had stopped before the work began.
+    Stopping,
+    /// The work [failed](crate::Item::fail), with this error.
+    Failed(String),
+    /// The commit returned an error.
+    CommitFailed,
+    /// The work or the commit panicked.
+    Panicked,
+    /// The item was dropped without a verdict.
+    Dropped,
+}
+
+impl Interruption {
+    /// The work itself went wrong: it failed, its commit did, or it panicked. What is merely out of
+    /// time, or came too late, has nothing to be blamed for, and counts best apart; a drop may be
+    /// either, and does not count here.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::CommitFailed | Self::Panicked)
+    }
+}
+
+impl fmt::Display for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfTime => f.write_str("out of time"),
+            Self::Stopping => f.write_str("the program is stopping"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::CommitFailed => f.write_str("the commit failed"),
+            Self::Panicked => f.write_str("panicked"),
+            Self::Dropped => f.write_str("dropped"),
+        }
+    }
+}
+
 /// The reasons that came after the first.
 #[derive(Debug, Default)]
 pub(crate) struct Later {

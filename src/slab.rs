@@ -171,6 +171,16 @@ impl<T> Slab<T> {
         })
     }
 
+    /// The entries, youngest first.
+    pub(crate) fn iter_newest_first(&self) -> impl Iterator<Item = &T> {
+        let mut next = self.newest;
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(next as usize)?;
+            next = slot.older;
+            slot.value.as_ref()
+        })
+    }
+
     /// Takes everything, oldest first, and gives the memory back.
     pub(crate) fn take(&mut self) -> Vec<T> {
         let mut taken = Vec::with_capacity(self.len);
@@ -203,6 +213,7 @@ mod tests {
             slab.iter().map(|(_, n)| *n).collect::<Vec<_>>(),
             [1, 3, 4, 5, 6]
         );
+        assert!(slab.iter_newest_first().eq(&[6, 5, 4, 3, 1]));
         assert_eq!(slab.pop().map(|(_, n)| n), Some(6));
         assert_eq!(slab.take(), [1, 3, 4, 5]);
         assert!(slab.is_empty());

@@ -58,21 +58,12 @@ impl Hooks {
     /// The runner's part: waits until there is something for it to do, and leaves behind what
     /// overruns its time.
     ///
-    /// `look` is called after every wait, with the reports so far, and the name and age of what is
-    /// being run.
-    pub(crate) fn oversee(
-        &self,
-        mut look: impl FnMut(&[HookReport], Option<(&str, Duration)>),
-    ) -> Turn {
+    /// `look` is called after every wait, with no lock held.
+    pub(crate) fn oversee(&self, mut look: impl FnMut()) -> Turn {
         let mut state = self.state.lock();
         loop {
             let now = self.node.now();
             self.leave_behind(&mut state, now);
-            let running = state
-                .running
-                .as_ref()
-                .map(|running| (&*running.name, now.since(running.started)));
-            look(&state.done, running);
             let idle = state.running.is_none() && state.elsewhere.is_empty();
             let all_run = idle && state.stack.is_empty() && !state.worker_alive;
             if all_run || now >= state.deadline {
@@ -95,18 +86,25 @@ impl Hooks {
             state.next_look = now + look_again;
             self.changed.wait_for(&mut state, look_again);
             state.next_look = Tick::NEVER;
+            drop(state);
+            look();
+            state = self.state.lock();
         }
+    }
+
+    /// One has ended: reported, and told.
+    fn end(&self, state: &mut State, running: Running, now: Tick, outcome: HookOutcome) {
+        let report = running.report(self.node.stop_tick(), now, outcome);
+        self.tell_ended(&report);
+        state.done.push(report);
     }
 
     /// Everything whose own time is over is left behind, and reported so.
     fn leave_behind(&self, state: &mut MutexGuard<'_, State>, now: Tick) {
-        let stop = self.node.stop_tick();
         if let Some(running) = state.running.take_if(|running| now >= running.deadline) {
             state.generation += 1;
             state.worker_alive = false;
-            state
-                .done
-                .push(running.report(stop, now, HookOutcome::TimedOut));
+            self.end(state, running, now, HookOutcome::TimedOut);
             state.out_of_time |= now >= state.deadline;
             self.changed.notify_all();
         }
@@ -119,9 +117,7 @@ impl Hooks {
         for key in late {
             if let Some(running) = state.elsewhere.remove(key) {
                 state.out_of_time |= now >= state.deadline;
-                state
-                    .done
-                    .push(running.report(stop, now, HookOutcome::TimedOut));
+                self.end(state, running, now, HookOutcome::TimedOut);
             }
         }
     }
@@ -139,20 +135,21 @@ impl Hooks {
             .into_iter()
             .chain(state.elsewhere.take());
         for running in running.collect::<Vec<_>>() {
-            state
-                .done
-                .push(running.report(stop, now, HookOutcome::TimedOut));
+            self.end(state, running, now, HookOutcome::TimedOut);
         }
         let left = state.stack.take();
         state.reserves = 0;
         for entry in left.iter().rev() {
-            state.done.push(HookReport {
+            let report = HookReport {
                 name: entry.name.clone(),
+                holder: entry.holder,
                 outcome: HookOutcome::Skipped,
                 started: stop.map_or(Duration::ZERO, |stop| now.since(stop)),
                 took: Duration::ZERO,
                 location: entry.location,
-            });
+            };
+            self.tell_ended(&report);
+            state.done.push(report);
         }
         self.changed.notify_all();
         left
@@ -174,8 +171,7 @@ impl Hooks {
         if state.generation == generation {
             let running = state.running.take();
             if let (Some(running), Done(Some(outcome))) = (running, done) {
-                let report = running.report(self.node.stop_tick(), self.node.now(), outcome);
-                state.done.push(report);
+                self.end(&mut state, running, self.node.now(), outcome);
             }
             state.worker_alive = false;
             self.changed.notify_all();
@@ -189,10 +185,9 @@ impl Hooks {
             return Next::Leave;
         }
         let mut now = self.node.now();
-        let stop = self.node.stop_tick();
         if let (Some(running), Some(done)) = (state.running.take(), done) {
             if let Done(Some(outcome)) = done {
-                state.done.push(running.report(stop, now, outcome));
+                self.end(&mut state, running, now, outcome);
             }
             if state.waiters > 0 {
                 self.changed.notify_all();
@@ -233,20 +228,15 @@ impl Hooks {
                 break;
             };
             state.reserves -= entry.reserve.as_nanos();
-            state.running = Some(Running {
-                key,
-                name: entry.name,
-                location: entry.location,
-                reserve: entry.reserve,
-                started: now,
-                deadline: now + allowed,
-            });
+            let (running, body) = Running::new(key, entry, now, allowed);
+            self.tell_started(&running);
+            state.running = Some(running);
             // The runner looks by itself often enough for most; for a shorter time it has to be
             // told.
             if now + allowed < state.next_look {
                 self.changed.notify_all();
             }
-            return Next::Run(entry.body);
+            return Next::Run(body);
         }
         state.worker_alive = false;
         self.changed.notify_all();

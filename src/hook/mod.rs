@@ -14,7 +14,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::report::HookOutcome;
+use crate::report::{Holder, HookOutcome};
 use crate::slab::Key;
 
 pub(crate) use cleaning::Turn;
@@ -146,6 +146,7 @@ pub(crate) fn entry(
     let timeout = options.timeout.unwrap_or(cap);
     Entry {
         name: options.name,
+        holder: Holder::Hook,
         location,
         timeout,
         reserve: options.reserve.min(timeout),

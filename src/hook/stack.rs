@@ -13,12 +13,16 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::Bus;
 use crate::clock::Tick;
+use crate::event::Event;
 use crate::hook::budget::allow;
 use crate::hook::{Body, Name, caught};
 use crate::inside;
-use crate::report::{HookOutcome, HookReport, HookReports};
+use crate::report::{Holder, HookOutcome, HookReport, HookReports};
+use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
+use crate::snapshot::StillHere;
 use crate::sync::{Condvar, Mutex};
 use crate::token::{Node, SLICE};
 
@@ -33,6 +37,8 @@ const LISTED: usize = 1000;
 /// A hook or guard on the stack.
 pub(crate) struct Entry {
     pub(crate) name: Name,
+    /// A hook or a guard.
+    pub(crate) holder: Holder,
     pub(crate) location: &'static Location<'static>,
     pub(crate) timeout: Duration,
     pub(crate) reserve: Duration,
@@ -43,16 +49,37 @@ pub(crate) struct Entry {
 pub(super) struct Running {
     pub(super) key: Key,
     pub(super) name: Name,
+    pub(super) holder: Holder,
     pub(super) location: &'static Location<'static>,
     pub(super) reserve: Duration,
     pub(super) started: Tick,
     pub(super) deadline: Tick,
+    pub(super) thread: Thread,
+    /// As `started`, on the clock that words are dated by.
+    began: Tick,
 }
 
 impl Running {
+    /// By the thread that asks.
+    pub(super) fn new(key: Key, entry: Entry, started: Tick, time: Duration) -> (Self, Body) {
+        let running = Self {
+            key,
+            name: entry.name,
+            holder: entry.holder,
+            location: entry.location,
+            reserve: entry.reserve,
+            started,
+            deadline: started + time,
+            thread: said::this_thread(),
+            began: Tick::coarse(),
+        };
+        (running, entry.body)
+    }
+
     pub(super) fn report(self, stop: Option<Tick>, now: Tick, outcome: HookOutcome) -> HookReport {
         HookReport {
             name: self.name,
+            holder: self.holder,
             outcome,
             started: stop.map_or(Duration::ZERO, |stop| self.started.since(stop)),
             took: now.since(self.started),
@@ -143,6 +170,7 @@ pub(crate) struct Hooks {
     pub(super) node: Arc<Node>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
+    bus: Arc<Bus>,
 }
 
 /// What became of a registration.
@@ -153,7 +181,7 @@ pub(crate) enum Registered {
 }
 
 impl Hooks {
-    pub(crate) fn new(id: u64, node: Arc<Node>) -> Self {
+    pub(crate) fn new(id: u64, node: Arc<Node>, bus: Arc<Bus>) -> Self {
         Self {
             id,
             node,
@@ -176,7 +204,20 @@ impl Hooks {
                 more_failed: false,
             }),
             changed: Condvar::new(),
+            bus,
         }
+    }
+
+    pub(super) fn tell_started(&self, running: &Running) {
+        self.bus.emit(|| Event::HookStarted {
+            name: running.name.clone(),
+            holder: running.holder,
+            location: running.location,
+        });
+    }
+
+    pub(super) fn tell_ended(&self, report: &HookReport) {
+        self.bus.emit(|| Event::HookEnded(report.clone()));
     }
 
     /// Never refused (P19).
@@ -217,15 +258,11 @@ impl Hooks {
                 Mode::Open => entry.timeout,
                 _ => state.allow(started, entry.timeout, entry.reserve),
             };
-            let noted = state.elsewhere.push(Running {
-                key,
-                name: entry.name,
-                location: entry.location,
-                reserve: entry.reserve,
-                started,
-                deadline: started + time,
-            });
-            (entry.body, noted)
+            let (running, body) = Running::new(key, entry, started, time);
+            if state.mode != Mode::Open {
+                self.tell_started(&running);
+            }
+            (body, state.elsewhere.push(running))
         };
         let outcome = {
             let _inside = inside::enter(self.id);
@@ -236,6 +273,9 @@ impl Hooks {
         if let (Some(running), Some(outcome)) = (state.elsewhere.remove(noted), &outcome) {
             let stop = self.node.stop_tick();
             let report = running.report(stop, self.node.now(), outcome.clone());
+            if state.mode != Mode::Open {
+                self.tell_ended(&report);
+            }
             state.list(report, stop.is_some());
         }
         if state.mode == Mode::Cleaning {
@@ -266,6 +306,37 @@ impl Hooks {
             self.changed.wait_for(&mut state, left.min(SLICE));
             state.waiters -= 1;
         }
+    }
+
+    /// What is being run, with its thread, and then the stack, the next one first: the first `most`,
+    /// and how many there are.
+    pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
+        let now = self.node.now();
+        let here = |name: &Name, holder, location, age| StillHere {
+            holder,
+            name: name.clone(),
+            stage: None,
+            location,
+            age,
+            count: 1,
+            said: None,
+            thread: None,
+        };
+        let state = self.state.lock();
+        let elsewhere = state.elsewhere.iter().map(|(_, running)| running);
+        let running = state.running.iter().chain(elsewhere).map(|running| {
+            let age = now.since(running.started);
+            let said = said::said_by(running.thread, running.began);
+            let row = here(&running.name, running.holder, running.location, Some(age));
+            (StillHere { said, ..row }, running.thread)
+        });
+        let waiting = state.stack.iter_newest_first().map(|entry| {
+            let row = here(&entry.name, entry.holder, entry.location, None);
+            (row, 0)
+        });
+        let rows = running.chain(waiting).take(most).collect();
+        let all = state.elsewhere.len() + state.stack.len() + usize::from(state.running.is_some());
+        (rows, all)
     }
 
     /// What has happened so far; with `last` it is handed over.

@@ -120,7 +120,7 @@ fn rows(report: &Inner) -> Vec<Row<'_>> {
         location: (drained.outcome != DrainOutcome::Ended).then(|| drained.location.to_string()),
     });
     let hooks = report.hooks.list.iter().map(|hook| Row {
-        what: "hook",
+        what: hook.holder.word(),
         name: &hook.name,
         from: hook.started,
         to: hook.started + hook.took,
@@ -284,7 +284,7 @@ fn column(c: char) -> usize {
 }
 
 /// What the environment says of the terminal's encoding, by the rules of `setlocale(3)`.
-pub(super) fn locale_is_utf8() -> bool {
+pub(crate) fn locale_is_utf8() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
         .filter_map(std::env::var_os)

@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Later, StopReason};
 
+pub(crate) use display::{clean, locale_is_utf8, time};
+
 /// How one hook or guard ended (P14).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -51,6 +53,7 @@ impl fmt::Display for HookOutcome {
 #[derive(Clone, Debug)]
 pub struct HookReport {
     pub(crate) name: Cow<'static, str>,
+    pub(crate) holder: Holder,
     pub(crate) outcome: HookOutcome,
     pub(crate) started: Duration,
     pub(crate) took: Duration,
@@ -61,6 +64,11 @@ impl HookReport {
     /// The name it was registered under.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A hook or a guard.
+    pub fn holder(&self) -> Holder {
+        self.holder
     }
 
     /// How it ended.
@@ -94,7 +102,7 @@ pub(crate) struct HookReports {
     pub(crate) more_failed: bool,
 }
 
-/// What kept the drain open.
+/// What the shutdown waits for, or calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Holder {
@@ -110,6 +118,10 @@ pub enum Holder {
     Callbacks,
     /// A [`Stage`](crate::Stage).
     Stage,
+    /// A [`Hook`](crate::Hook).
+    Hook,
+    /// A [`Guard`](crate::Guard).
+    Guard,
 }
 
 impl Holder {
@@ -121,6 +133,8 @@ impl Holder {
             Self::Owner => "owner",
             Self::Callbacks => "on_stop",
             Self::Stage => "stage",
+            Self::Hook => "hook",
+            Self::Guard => "guard",
         }
     }
 }
@@ -394,7 +408,7 @@ impl ShutdownReport {
         });
         drained.chain(hooks.map(|hook| Abandoned {
             name: &hook.name,
-            what: "hook",
+            what: hook.holder.word(),
             location: hook.location,
         }))
     }

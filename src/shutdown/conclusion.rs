@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::event::Event;
 use crate::inside;
 use crate::panic::forget_payload;
-use crate::reason::StopReason;
+use crate::reason::{Phase, StopReason};
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
@@ -80,9 +81,11 @@ impl Core {
         // One limit for everybody who is told (P15).
         let until = Tick::now() + self.time_for_last_words();
         let aloud = self.speak(words, &report);
+        self.bus.emit(|| Event::PhaseChanged(Phase::Ended));
+        self.bus.close(Event::Reported(report.clone()));
         let is_runner = teller.is_some();
         if let Some(teller) = teller {
-            teller.finish(&report, until);
+            teller.finish(until);
         }
         if let Ok(Some(aloud)) = &aloud {
             aloud.wait(until.since(Tick::now()));

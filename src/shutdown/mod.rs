@@ -4,6 +4,7 @@ mod aside;
 mod conclusion;
 mod ending;
 mod hand_back;
+mod look;
 mod sequence;
 mod stages;
 mod teller;
@@ -13,11 +14,14 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::Bus;
+use crate::clock::Tick;
 use crate::hook::{Emergency, Hooks};
 use crate::reason::{Phase, StopReason};
 use crate::report::ShutdownReport;
+use crate::said::{self, Thread};
 use crate::signal::{SignalSettings, SignalState};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
 use crate::work::{StageState, Work};
 
@@ -47,12 +51,17 @@ pub(crate) struct Core {
     pub(crate) signals: Arc<SignalState>,
     pub(crate) work: Work,
     pub(crate) hooks: Arc<Hooks>,
+    pub(crate) bus: Arc<Bus>,
     pub(crate) emergency: Arc<Emergency>,
     /// Where the coordinator was installed, and by which thread.
     location: &'static Location<'static>,
     owner: Cow<'static, str>,
+    owner_thread: Thread,
+    installed: Tick,
     /// Hooks and guards are being run.
     cleaning: AtomicBool,
+    /// Announcements whose wakers and `on_stop` closures are being called.
+    calling: AtomicUsize,
     /// The runner is running user code itself, as no other thread could be had.
     runner_away: AtomicBool,
     progress: Mutex<Progress>,
@@ -80,20 +89,25 @@ impl Core {
             clock: GraceClock::new(settings.grace),
         });
         let signals = Arc::new(SignalState::new(Arc::clone(&node), settings.signals)?);
+        let bus = Arc::new(Bus::default());
         let owner = std::thread::current()
             .name()
             .map_or(Cow::Borrowed("owner"), |name| Cow::Owned(name.to_owned()));
         Ok(Self {
             id,
             settings,
-            work: Work::new(id, Arc::clone(&node)),
-            hooks: Arc::new(Hooks::new(id, Arc::clone(&node))),
+            work: Work::new(id, Arc::clone(&node), Arc::clone(&bus)),
+            hooks: Arc::new(Hooks::new(id, Arc::clone(&node), Arc::clone(&bus))),
+            bus,
             emergency: Arc::new(Emergency::new(id, Arc::clone(&signals))),
             node,
             signals,
             location,
             owner,
+            owner_thread: said::this_thread(),
+            installed: Tick::now(),
             cleaning: AtomicBool::new(false),
+            calling: AtomicUsize::new(0),
             runner_away: AtomicBool::new(false),
             progress: Mutex::new(Progress::default()),
             changed: Condvar::new(),
@@ -158,6 +172,10 @@ impl Core {
             }
             Stage::Stopped | Stage::Forced => Phase::Draining,
         }
+    }
+
+    pub(crate) fn is_calling_on_stop(&self) -> bool {
+        self.calling.load(Ordering::Acquire) > 0
     }
 
     /// The runner is stuck in user code and may never come back.

@@ -6,12 +6,11 @@
 //! and whoever waits for the report do not depend on the runner.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
 use crate::inside;
-use crate::reason::{Phase, StopReason};
+use crate::reason::Phase;
 use crate::shutdown::ending::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
@@ -19,9 +18,6 @@ use crate::shutdown::{Core, aside, stages};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::{Announcement, after};
-
-/// Holds and tasks named in a line about what is late.
-const NAMED: usize = 8;
 
 /// The runner's life.
 pub(crate) fn run(core: &Arc<Core>) {
@@ -36,16 +32,12 @@ pub(crate) fn run(core: &Arc<Core>) {
     core.wake_waiters();
     // P22.
     core.work.own.close();
-    let mut teller = Teller::start(
-        core.id,
-        &core.node.reason().unwrap_or(StopReason::Completed),
-    );
-    teller.phase(Phase::Draining);
-    let mut told = Told::default();
-    told.announce(core, announcement);
-    let in_time = drain(core, &mut told, &mut teller);
+    let mut teller = Teller::start(core);
+    Teller::phase(core, Phase::Draining);
+    announce(core, announcement);
+    let in_time = drain(core, &mut teller);
     core.cleaning.store(true, Ordering::Release);
-    teller.phase(Phase::Cleaning);
+    Teller::phase(core, Phase::Cleaning);
     let (cleaned, left) = clean(core, &mut teller);
     if !left.is_empty() {
         // They had no time as hooks, and their closures are on the stack's remains: a terminal is
@@ -54,7 +46,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     }
     let verdict = Verdict {
         timed_out: !in_time || !cleaned,
-        callbacks_left: !told.are_done(),
+        callbacks_left: core.is_calling_on_stop(),
     };
     let report = core.conclude(&verdict, Some(teller));
     if core.settings.signals.exit_on_timeout && core.signals.owner.give_up() {
@@ -73,47 +65,30 @@ pub(crate) struct Verdict {
     pub(crate) callbacks_left: bool,
 }
 
-/// The announcements whose wakers and `on_stop` closures are being called, or have been.
-#[derive(Clone, Default)]
-pub(super) struct Told {
-    /// Each says whether they have returned.
-    done: Vec<Arc<AtomicBool>>,
-}
-
-impl Told {
-    /// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them.
-    /// Gives this one announcement alone.
-    pub(super) fn announce(&mut self, core: &Arc<Core>, announcement: Announcement) -> Self {
-        if announcement.is_empty() {
-            return Self::default();
-        }
-        let told = Arc::new(AtomicBool::new(false));
-        self.done.push(Arc::clone(&told));
-        let mine = Self {
-            done: vec![Arc::clone(&told)],
-        };
-        let (poked, id) = (Arc::clone(core), core.id);
+/// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them. The
+/// flag says that they have returned.
+pub(super) fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<AtomicBool> {
+    let told = Arc::new(AtomicBool::new(announcement.is_empty()));
+    if !announcement.is_empty() {
+        core.calling.fetch_add(1, Ordering::AcqRel);
+        let (core_too, done) = (Arc::clone(core), Arc::clone(&told));
         let finish = move || {
-            let _inside = inside::enter(id);
+            let _inside = inside::enter(core_too.id);
             announcement.finish();
-            told.store(true, Ordering::Release);
-            poked.work.own.holders.poke();
+            done.store(true, Ordering::Release);
+            core_too.calling.fetch_sub(1, Ordering::AcqRel);
+            core_too.work.own.holders.poke();
         };
         if let Err(finish) = aside::start("winddown-on-stop", finish) {
             core.away(finish);
         }
-        mine
     }
-
-    /// All of them have returned.
-    pub(super) fn are_done(&self) -> bool {
-        self.done.iter().all(|done| done.load(Ordering::Acquire))
-    }
+    told
 }
 
 /// Stops the stages in their turn, and waits for holds, tasks, items, callbacks and the owner; what
 /// is still in flight then is handed back. True: the owner came back in time.
-fn drain(core: &Arc<Core>, told: &mut Told, teller: &mut Teller) -> bool {
+fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
     let (stop, deadline) = core.span();
     let until = stop
         + core
@@ -121,12 +96,9 @@ fn drain(core: &Arc<Core>, told: &mut Told, teller: &mut Teller) -> bool {
             .grace
             .saturating_sub(core.settings.cleanup_reserve);
     let until = until.min(deadline);
-    stages::stop(core, until, told, teller);
-    let others = || core.signals.owner.is_back() && told.are_done();
-    core.work.drain(until, others, || {
-        let now = core.node.now();
-        teller.late(now.since(stop), deadline.since(now), || late(core, told));
-    });
+    stages::stop(core, until, teller);
+    let others = || core.signals.owner.is_back() && !core.is_calling_on_stop();
+    core.work.drain(until, others, || teller.look(core));
     if !core.work.has_no_items() {
         let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
         // Where all that is left belongs to stages whose own time is over, it is early.
@@ -136,34 +108,12 @@ fn drain(core: &Arc<Core>, told: &mut Told, teller: &mut Teller) -> bool {
     core.signals.owner.is_back()
 }
 
-/// Who is still there, in words.
-pub(super) fn late(core: &Core, told: &Told) -> Option<String> {
-    let mut names = core.work.remaining(NAMED);
-    if !core.signals.owner.is_back() {
-        names.push(format!("the owner, thread {}", core.owner));
-    }
-    if !told.are_done() {
-        names.push("on_stop closures".to_owned());
-    }
-    // The last one may have gone just now.
-    (!names.is_empty()).then(|| names.join(", "))
-}
-
 /// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.
 fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
-    let (stop, deadline) = core.span();
+    let (_, deadline) = core.span();
     core.hooks.begin(deadline);
     loop {
-        let turn = core.hooks.oversee(|reports, running| {
-            teller.hooks(reports);
-            if let Some((name, age)) = running.filter(|(_, age)| *age >= Duration::from_secs(1)) {
-                let now = core.node.now();
-                teller.late(now.since(stop), deadline.since(now), || {
-                    Some(format!("hook {name} ({} s)", age.as_secs()))
-                });
-            }
-        });
-        match turn {
+        match core.hooks.oversee(|| teller.look(core)) {
             Turn::Start(generation) => core.hooks.start_worker(generation, |run| core.away(run)),
             Turn::Over { in_time, left } => return (in_time, left),
         }

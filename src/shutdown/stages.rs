@@ -5,36 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::event::Event;
 use crate::reason::StopReason;
 use crate::shutdown::Core;
-use crate::shutdown::sequence::{Told, late};
+use crate::shutdown::sequence::announce;
 use crate::shutdown::teller::Teller;
+use crate::sync::Ordering;
 use crate::token::Announcement;
 
 /// Stops all stages in their order, before `until`; what is still in them then is the drain's to
 /// wait for.
-pub(super) fn stop(core: &Arc<Core>, until: Tick, told: &mut Told, teller: &mut Teller) {
+pub(super) fn stop(core: &Arc<Core>, until: Tick, teller: &mut Teller) {
     let stages = core.work.close_stages();
     let reason = core.node.reason().unwrap_or(StopReason::Completed);
-    let (begin, deadline) = core.span();
     let caps: Vec<Option<Duration>> = stages.iter().map(|stage| stage.cap()).collect();
     for (index, stage) in stages.iter().enumerate() {
-        teller.stage(&stage.name, "stopping");
+        let name = || stage.name.clone();
+        core.bus.emit(|| Event::StageStopping { stage: name() });
         stage.stop(&reason);
         // P4: threads and channels before anything else.
-        let mine = told.announce(core, Announcement::of(&stage.home.node));
+        let told = announce(core, Announcement::of(&stage.home.node));
         let now = core.node.now();
         let share = now + share(until.since(now), &caps[index..]);
-        let done = || mine.are_done() && stage.is_over();
-        core.work.wait_until(share, done, || {
-            let now = core.node.now();
-            teller.late(now.since(begin), deadline.since(now), || late(core, told));
+        let done = || told.load(Ordering::Acquire) && stage.is_over();
+        core.work.wait_until(share, done, || teller.look(core));
+        let empty = stage.is_empty();
+        core.bus.emit(|| Event::StageEnded {
+            stage: name(),
+            empty,
         });
-        if stage.is_empty() {
-            teller.stage(&stage.name, "empty");
-        } else {
-            teller.stage_is_late(&stage.name);
-        }
     }
 }
 

@@ -1,150 +1,170 @@
-//! Tells `tracing` what happens, from a thread of its own.
+//! Tells what happens: subscribers, and `tracing`, that from a thread of its own.
 //!
-//! A subscriber is user code: it may write to a pipe that is full and never come back. So nobody
-//! who is needed for the ending speaks to it; they leave a message here and go on.
+//! A `tracing` subscriber is user code: it may write to a pipe that is full and never come back. So
+//! nobody who is needed for the ending speaks to it; it is told by a thread that takes events from
+//! the bus like anybody else.
 
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use tracing::{debug, error, info, warn};
+use crossbeam_channel::Receiver;
+use tracing::{debug, error, info, trace, warn};
 
 use crate::clock::Tick;
+use crate::event::Event;
 use crate::inside;
 use crate::reason::{Phase, StopReason};
 use crate::report::{HookOutcome, HookReport, Outcome, ShutdownReport};
-use crate::shutdown::aside;
+use crate::shutdown::{Aside, Core};
+use crate::token::Stage;
 
-/// While something is late, it is said this often.
+/// While something is late, it is said this often; and what takes less is not late.
 const EVERY: Duration = Duration::from_secs(1);
 
-enum Message {
-    Stopping(StopReason),
-    Phase(Phase),
-    Hook(HookReport),
-    Stage(String, &'static str),
-    StageIsLate(String),
-    Late { what: String, left: Duration },
-    Over(ShutdownReport),
-}
+/// Names in a line about what is late.
+const NAMED: usize = 8;
 
 /// See the module. Without a subscriber, and where no thread can be had, it is silent and costs
 /// nothing.
 pub(crate) struct Teller {
-    line: Option<(Sender<Message>, Receiver<()>)>,
-    /// How many hook reports have been told.
-    told: usize,
+    tracing: Option<Aside>,
     last_late: Duration,
+    /// Signals that have been told, or need not be.
+    signals: usize,
+    escalated: bool,
 }
 
 impl Teller {
-    pub(crate) fn start(id: u64, reason: &StopReason) -> Self {
-        let line = tracing::dispatcher::has_been_set().then(|| {
-            let (sender, messages) = unbounded();
-            let (done, finished) = bounded(1);
+    /// The program stops.
+    pub(crate) fn start(core: &Core) -> Self {
+        let tracing = tracing::dispatcher::has_been_set().then(|| {
+            let (id, events) = (core.id, core.bus.subscribe_to_all());
             let tell = move || {
                 let _inside = inside::enter(id);
-                tell(&messages);
-                let _ = done.send(());
+                tell(&events);
             };
-            aside::start("winddown-tracing", tell)
-                .ok()
-                .map(|()| (sender, finished))
+            Aside::start("winddown-tracing", tell).ok()
         });
-        let teller = Self {
-            line: line.flatten(),
-            told: 0,
+        let reason = core.node.reason().unwrap_or(StopReason::Completed);
+        core.bus.emit(|| Event::Stopping(reason));
+        Self {
+            tracing: tracing.flatten(),
             last_late: Duration::ZERO,
-        };
-        teller.say(|| Message::Stopping(reason.clone()));
-        teller
-    }
-
-    fn say(&self, message: impl FnOnce() -> Message) {
-        if let Some((sender, _)) = &self.line {
-            let _ = sender.send(message());
+            signals: 0,
+            escalated: false,
         }
     }
 
-    pub(crate) fn phase(&self, phase: Phase) {
-        self.say(|| Message::Phase(phase));
+    pub(crate) fn phase(core: &Core, phase: Phase) {
+        core.bus.emit(|| Event::PhaseChanged(phase));
     }
 
-    pub(crate) fn stage(&self, name: &str, what: &'static str) {
-        self.say(|| Message::Stage(name.to_owned(), what));
-    }
-
-    /// The next one is stopped without waiting for it.
-    pub(crate) fn stage_is_late(&self, name: &str) {
-        self.say(|| Message::StageIsLate(name.to_owned()));
-    }
-
-    /// The hooks' outcomes that have not been told yet.
-    pub(crate) fn hooks(&mut self, reports: &[HookReport]) {
-        if self.line.is_some() {
-            for report in reports.iter().skip(self.told) {
-                self.say(|| Message::Hook(report.clone()));
+    /// Looks around: signals that changed nothing, and, once a second, who is late.
+    pub(crate) fn look(&mut self, core: &Core) {
+        if !core.bus.is_used() {
+            return;
+        }
+        self.look_for_signals(core);
+        let since = core.node.since_stop();
+        if since.saturating_sub(self.last_late) >= EVERY {
+            let mut late = core.snapshot().waited_for();
+            if late.phase == Phase::Cleaning {
+                late.holders.retain(|hook| hook.age >= Some(EVERY));
             }
-            self.told = self.told.max(reports.len());
-        }
-    }
-
-    /// What is late, `since` the stop: at most one line a second.
-    pub(crate) fn late(
-        &mut self,
-        since: Duration,
-        left: Duration,
-        what: impl FnOnce() -> Option<String>,
-    ) {
-        if self.line.is_some() && since.saturating_sub(self.last_late) >= EVERY {
-            if let Some(what) = what() {
+            if !late.holders.is_empty() {
                 self.last_late = since;
-                self.say(|| Message::Late { what, left });
+                core.bus.emit(|| Event::Waiting(late));
             }
         }
     }
 
-    /// The end; waits until it has been told, but no longer than `until`.
-    pub(crate) fn finish(self, report: &ShutdownReport, until: Tick) {
-        self.say(|| Message::Over(report.clone()));
-        if let Some((sender, finished)) = self.line {
-            drop(sender);
-            let _ = finished.recv_timeout(until.since(Tick::now()));
+    fn look_for_signals(&mut self, core: &Core) {
+        let Some(ending) = core.node.ending() else {
+            return;
+        };
+        let word = core.node.word();
+        let (mut signals, seen) = ending.deliveries.after(self.signals, word);
+        self.signals = seen;
+        if word.stage() == Stage::Forced && !self.escalated {
+            self.escalated = true;
+            let by = signals.pop().map(|received| received.signal);
+            core.bus.emit(|| Event::Escalating { by });
+        }
+        for signal in signals {
+            core.bus.emit(|| Event::SignalIgnored(signal));
+        }
+    }
+
+    /// Waits until all has been told, but no longer than `until`.
+    pub(crate) fn finish(self, until: Tick) {
+        if let Some(tracing) = self.tracing {
+            tracing.wait(until.since(Tick::now()));
         }
     }
 }
 
-fn tell(messages: &Receiver<Message>) {
+fn tell(events: &Receiver<Event>) {
     let span = tracing::info_span!(target: "winddown", "shutdown");
     let _span = span.enter();
-    for message in messages {
-        match message {
-            Message::Stopping(reason) => info!(target: "winddown", %reason, "stopping"),
-            Message::Phase(phase) => debug!(target: "winddown", %phase, "phase"),
-            Message::Hook(hook) => match hook.outcome() {
-                HookOutcome::Completed => {
-                    debug!(target: "winddown", hook = hook.name(), took = ?hook.took(), "hook completed");
-                }
-                outcome => {
-                    let location = hook.location();
-                    warn!(target: "winddown", hook = hook.name(), %outcome, took = ?hook.took(), %location, "hook not completed");
-                }
-            },
-            Message::Stage(stage, what) => debug!(target: "winddown", %stage, "stage {what}"),
-            Message::StageIsLate(stage) => {
+    for event in events {
+        match event {
+            Event::Stopping(reason) => info!(target: "winddown", %reason, "stopping"),
+            Event::PhaseChanged(phase) => debug!(target: "winddown", %phase, "phase"),
+            Event::StageStopping { stage } => debug!(target: "winddown", %stage, "stage stopping"),
+            Event::StageEnded { stage, empty: true } => {
+                debug!(target: "winddown", %stage, "stage empty");
+            }
+            Event::StageEnded { stage, .. } => {
                 warn!(target: "winddown", %stage, "stage out of its share of the time");
             }
-            Message::Late { what, left } => warn!(target: "winddown", ?left, "waiting for {what}"),
-            Message::Over(report) => {
-                let (outcome, took) = (report.outcome(), report.took());
-                if outcome == Outcome::Clean {
-                    info!(target: "winddown", %outcome, ?took, "shutdown over");
-                } else {
-                    let left: Vec<String> =
-                        report.abandoned().map(|left| left.to_string()).collect();
-                    let abandoned = left.join(", ");
-                    error!(target: "winddown", %outcome, ?took, %abandoned, "shutdown over");
-                }
+            Event::Waiting(late) => {
+                let left = late.time_left.unwrap_or_default();
+                warn!(target: "winddown", ?left, "waiting for {}", late.line(NAMED));
             }
+            Event::HookStarted { name, .. } => {
+                trace!(target: "winddown", hook = &*name, "hook called");
+            }
+            Event::HookEnded(hook) => tell_hook(&hook),
+            Event::HandedBack {
+                name,
+                why,
+                error: None,
+            } => {
+                debug!(target: "winddown", items = &*name, %why, "item handed back");
+            }
+            Event::HandedBack {
+                name,
+                why,
+                error: Some(error),
+            } => {
+                warn!(target: "winddown", items = &*name, %why, error, "hand-back failed");
+            }
+            Event::SignalIgnored(signal) => debug!(target: "winddown", %signal, "signal ignored"),
+            Event::Escalating { .. } => warn!(target: "winddown", "{event}"),
+            Event::Reported(report) => tell_report(&report),
+            // This subscription takes them all.
+            Event::Missed { .. } => {}
         }
+    }
+}
+
+fn tell_hook(hook: &HookReport) {
+    let (name, took) = (hook.name(), hook.took());
+    match hook.outcome() {
+        HookOutcome::Completed => debug!(target: "winddown", hook = name, ?took, "hook completed"),
+        outcome => {
+            let location = hook.location();
+            warn!(target: "winddown", hook = name, %outcome, ?took, %location, "hook not completed");
+        }
+    }
+}
+
+fn tell_report(report: &ShutdownReport) {
+    let (outcome, took) = (report.outcome(), report.took());
+    if outcome == Outcome::Clean {
+        info!(target: "winddown", %outcome, ?took, "shutdown over");
+    } else {
+        let left: Vec<String> = report.abandoned().map(|left| left.to_string()).collect();
+        let abandoned = left.join(", ");
+        error!(target: "winddown", %outcome, ?took, %abandoned, "shutdown over");
     }
 }

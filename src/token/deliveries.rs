@@ -126,6 +126,19 @@ impl Deliveries {
             )
     }
 
+    /// The signals from the record `from` on, without the winner; and where the next will be.
+    pub(crate) fn after(&self, from: usize, winner: Word) -> (Vec<SignalReceived>, usize) {
+        let won = (winner.by() == By::Signal).then(|| winner.record());
+        let filled = self.records.iter().map_while(Record::read).enumerate();
+        let new = filled
+            .skip(from)
+            .map(|(index, (_, received))| (index, received));
+        let new: Vec<_> = new.collect();
+        let next = from + new.len();
+        let ignored = new.into_iter().filter(|(index, _)| Some(*index) != won);
+        (ignored.map(|(_, received)| received).collect(), next)
+    }
+
     /// Keeps a reason of the program's that did not win.
     pub(crate) fn too_late(&self, reason: StopReason) {
         let mut late = self.late.lock();

@@ -1,11 +1,13 @@
 //! "Wait for me."
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::report::DrainOutcome;
 use crate::slab::Key;
+use crate::snapshot::Said;
 use crate::work::Holders;
 
 /// Keeps the drain open for as long as it lives: "wait for me" (P21).
@@ -25,6 +27,20 @@ pub struct Hold {
 impl Hold {
     pub(crate) fn new(holders: Arc<Holders>, key: Key) -> Self {
         Self { holders, key }
+    }
+}
+
+impl Hold {
+    /// Says what is being done under it, for [snapshots](crate::ShutdownHandle::snapshot) and
+    /// whoever shows them. The last words of all clones count, whichever thread says them.
+    pub fn say(&self, what: impl Into<Cow<'static, str>>) {
+        self.holders.say(self.key, Said::new(what.into(), None));
+    }
+
+    /// As [`say`](Self::say), with how much is done of how much.
+    pub fn say_progress(&self, what: impl Into<Cow<'static, str>>, done: u64, of: u64) {
+        let said = Said::new(what.into(), Some((done, of)));
+        self.holders.say(self.key, said);
     }
 }
 

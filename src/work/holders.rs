@@ -7,12 +7,13 @@
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::hook::Name;
 use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
+use crate::snapshot::{Said, StillHere};
 use crate::sync::{Condvar, Mutex};
 use crate::token::{Node, SLICE};
 
@@ -21,6 +22,9 @@ struct Held {
     holder: Holder,
     location: &'static Location<'static>,
     since: Tick,
+    /// The thread that runs it, or that took it.
+    thread: Thread,
+    said: Option<Said>,
     /// Clones of one hold.
     count: usize,
 }
@@ -38,13 +42,6 @@ pub(crate) struct Holders {
     changed: Condvar,
     /// The coordinator's, for those of a stage: there the drain waits.
     coordinator: Option<Arc<Holders>>,
-}
-
-/// Somebody who is still there.
-pub(crate) struct Remaining {
-    pub(crate) name: Name,
-    pub(crate) holder: Holder,
-    pub(crate) age: Duration,
 }
 
 impl Holders {
@@ -86,8 +83,28 @@ impl Holders {
             holder,
             location,
             since,
+            thread: said::this_thread(),
+            said: None,
             count: 1,
         }))
+    }
+
+    /// This thread runs it.
+    pub(crate) fn run_by_this_thread(&self, key: Key) {
+        let thread = said::this_thread();
+        if let Some(held) = self.state.lock().alive.get_mut(key) {
+            held.thread = thread;
+        }
+    }
+
+    /// What it is doing now, in its own words.
+    pub(crate) fn say(&self, key: Key, said: Said) {
+        let before = {
+            let mut state = self.state.lock();
+            let held = state.alive.get_mut(key);
+            held.and_then(|held| held.said.replace(said))
+        };
+        drop(before);
     }
 
     /// One more for somebody who is on the list: also while draining.
@@ -200,14 +217,26 @@ impl Holders {
         }
     }
 
-    /// Everybody who is still there: the first `most` of them, and how many there are.
-    pub(crate) fn remaining(&self, most: usize) -> (Vec<Remaining>, usize) {
+    /// Everybody who is still here: the first `most` of them, with their threads, and how many there
+    /// are.
+    pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
         let now = Tick::now();
         let state = self.state.lock();
-        let first = state.alive.iter().take(most).map(|(_, held)| Remaining {
-            name: held.name.clone(),
-            holder: held.holder,
-            age: now.since(held.since),
+        let first = state.alive.iter().take(most).map(|(_, held)| {
+            let here = StillHere {
+                holder: held.holder,
+                name: held.name.clone(),
+                stage: None,
+                location: held.location,
+                age: Some(now.since(held.since)),
+                count: held.count,
+                said: held
+                    .said
+                    .clone()
+                    .or_else(|| said::said_by(held.thread, held.since)),
+                thread: None,
+            };
+            (here, held.thread)
         });
         (first.collect(), state.alive.len())
     }

@@ -4,10 +4,13 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::Bus;
 use crate::clock::{Tick, nanos};
 use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::said::Thread;
+use crate::snapshot::StillHere;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::token::Node;
 use crate::work::{HandBackCall, Holders, Sets};
@@ -21,13 +24,15 @@ pub(crate) struct Home {
     pub(crate) node: Arc<Node>,
     pub(crate) holders: Arc<Holders>,
     pub(crate) sets: Arc<Sets>,
+    pub(crate) bus: Arc<Bus>,
 }
 
 impl Home {
     /// The coordinator's own.
-    pub(crate) fn new(id: u64, node: Arc<Node>) -> Self {
+    fn new(id: u64, node: Arc<Node>, bus: Arc<Bus>) -> Self {
         Self {
             id,
+            bus,
             holders: Arc::new(Holders::new(Arc::clone(&node))),
             sets: Arc::new(Sets::default()),
             node,
@@ -39,6 +44,7 @@ impl Home {
         let node = self.node.stage();
         Self {
             id: self.id,
+            bus: Arc::clone(&self.bus),
             holders: Arc::new(Holders::of_stage(Arc::clone(&node), &self.holders)),
             sets: Arc::new(Sets::default()),
             node,
@@ -48,6 +54,14 @@ impl Home {
     /// Nothing is registered here, and nothing in flight. To be asked after the close.
     fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.sets.is_empty()
+    }
+
+    fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
+        let (mut rows, holders) = self.holders.still_here(most);
+        let (items, sets) = self.sets.still_here(most);
+        let more = (holders + sets).saturating_sub(rows.len() + items.len());
+        rows.extend(items);
+        (rows, more)
     }
 
     /// Admits nothing from now on (P22).
@@ -64,6 +78,7 @@ pub(crate) struct StageState {
     pub(crate) home: Home,
     /// In nanoseconds; 0 where it has none.
     cap: AtomicU64,
+    built: Tick,
     times: Mutex<Times>,
 }
 
@@ -124,6 +139,19 @@ impl StageState {
             && self.home.holders.is_empty()
     }
 
+    fn still_here(&self) -> StillHere {
+        StillHere {
+            holder: Holder::Stage,
+            name: self.name.clone(),
+            stage: None,
+            location: self.location,
+            age: Some(Tick::now().since(self.built)),
+            count: 1,
+            said: None,
+            thread: None,
+        }
+    }
+
     fn report(&self, abandon: bool) -> Vec<DrainReport> {
         let is_empty = self.is_empty();
         let times = *self.times.lock();
@@ -178,9 +206,9 @@ struct Stages {
 }
 
 impl Work {
-    pub(crate) fn new(id: u64, node: Arc<Node>) -> Self {
+    pub(crate) fn new(id: u64, node: Arc<Node>, bus: Arc<Bus>) -> Self {
         Self {
-            own: Home::new(id, node),
+            own: Home::new(id, node, bus),
             stages: Mutex::new(Stages::default()),
         }
     }
@@ -196,6 +224,7 @@ impl Work {
             location,
             home: self.own.stage(),
             cap: AtomicU64::new(0),
+            built: Tick::coarse(),
             times: Mutex::new(Times::default()),
         });
         let mut stages = self.stages.lock();
@@ -221,6 +250,9 @@ impl Work {
     pub(crate) fn close_stages(&self) -> Vec<Arc<StageState>> {
         let mut stages = self.stages.lock();
         stages.closed = true;
+        for stage in &stages.list {
+            stage.home.sets.keep();
+        }
         stages.list.iter().rev().cloned().collect()
     }
 
@@ -259,33 +291,26 @@ impl Work {
         self.own.holders.wait_until(deadline, done, look);
     }
 
-    /// Everybody who is still there, in words: the first `most` holds and tasks, and how many more
-    /// there are; then the items.
-    pub(crate) fn remaining(&self, most: usize) -> Vec<String> {
+    /// Everybody who is still here, with their threads: the coordinator's own, then each stage and
+    /// what is in it, the one that stops first first. At most `most` of a kind and home; and how many
+    /// more there are.
+    pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
+        let (mut rows, mut more) = self.own.still_here(most);
         let stages = self.stages();
-        let of_stages = stages
-            .iter()
-            .rev()
-            .map(|stage| (&stage.home, format!(" of stage {}", stage.name)));
-        let (mut names, mut items, mut all) = (Vec::new(), Vec::new(), 0);
-        for (home, of) in std::iter::once((&self.own, String::new())).chain(of_stages) {
-            let (first, count) = home.holders.remaining(most - names.len());
-            all += count;
-            names.extend(first.into_iter().map(|held| {
-                let age = held.age.as_secs();
-                format!("{} {}{of} ({age} s)", held.holder, held.name)
+        more += stages.len().saturating_sub(most);
+        for stage in stages.iter().rev().take(most) {
+            if stage.is_empty() {
+                continue;
+            }
+            rows.push((stage.still_here(), 0));
+            let (mine, hidden) = stage.home.still_here(most);
+            rows.extend(mine.into_iter().map(|(here, thread)| {
+                let stage = Some(stage.name.clone());
+                (StillHere { stage, ..here }, thread)
             }));
-            let sets = home.sets.remaining();
-            items.extend(
-                sets.iter()
-                    .map(|(name, count)| format!("{count} items of {name}{of}")),
-            );
+            more += hidden;
         }
-        if all > names.len() {
-            names.push(format!("{} more", all - names.len()));
-        }
-        names.extend(items);
-        names
+        (rows, more)
     }
 
     /// Takes back what is running, and gives the calls that hand it back.

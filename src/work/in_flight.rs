@@ -13,10 +13,11 @@ use thiserror::Error;
 use crate::hook::{HookOutput, Name};
 use crate::inside;
 use crate::panic::show_and_drop;
+use crate::reason::Interruption;
 use crate::slab::Key;
 use crate::token::StopToken;
 use crate::work::Home;
-use crate::work::item::{Cell, Interrupted, Interruption, Stand};
+use crate::work::item::{Cell, Interrupted, Stand};
 use crate::work::set::{Common, SHARDS, Set, shard};
 use crate::work::sets::AnySet;
 
@@ -84,7 +85,8 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
     ///
     /// Counts what [`fill_with`](Slot::fill_with) was told, and this attempt. Failures, crashes and
     /// interruptions are best counted apart: whoever counts only failures in there should look at
-    /// [`why`](crate::Interrupted::why) before giving up on what was merely out of time.
+    /// [`why`](crate::Interrupted::why) ([`is_failure`](crate::Interruption::is_failure)) before giving
+    /// up on what was merely out of time.
     pub fn max_interruptions(mut self, most: u32) -> Self {
         self.most = Some(most);
         self

@@ -10,11 +10,12 @@
 //! Every arrow is one atomic step, and whoever takes it does what it stands for: so an item is
 //! never both completed and handed back, and never neither (P20).
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::reason::Interruption;
+use crate::said::{self, Thread};
 use crate::sync::{AtomicBool, AtomicU8, Mutex, OnceLock, Ordering, fence};
 use crate::token::{StopSource, StopToken};
 
@@ -33,37 +34,6 @@ pub(super) enum Stand {
 impl Stand {
     /// It has no verdict yet.
     pub(super) const OPEN: [Self; 3] = [Self::Running, Self::Committing, Self::HandingBack];
-}
-
-/// Why an item is handed back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Interruption {
-    /// The time for draining was over before the work was done. It may still be running.
-    OutOfTime,
-    /// The program had stopped before the work began.
-    Stopping,
-    /// The work [failed](crate::Item::fail), with this error.
-    Failed(String),
-    /// The commit returned an error.
-    CommitFailed,
-    /// The work or the commit panicked.
-    Panicked,
-    /// The item was dropped without a verdict.
-    Dropped,
-}
-
-impl fmt::Display for Interruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfTime => f.write_str("out of time"),
-            Self::Stopping => f.write_str("the program is stopping"),
-            Self::Failed(error) => write!(f, "failed: {error}"),
-            Self::CommitFailed => f.write_str("the commit failed"),
-            Self::Panicked => f.write_str("panicked"),
-            Self::Dropped => f.write_str("dropped"),
-        }
-    }
 }
 
 /// What is to become of an item that is handed back.
@@ -165,6 +135,8 @@ pub(super) struct Cell<T> {
     value: Mutex<Option<Arc<T>>>,
     attempts: Option<u32>,
     pub(super) since: Tick,
+    /// Which thread took it.
+    pub(super) thread: Thread,
 }
 
 impl<T> Cell<T> {
@@ -176,6 +148,7 @@ impl<T> Cell<T> {
             value: Mutex::new(Some(value)),
             attempts,
             since: Tick::coarse(),
+            thread: said::this_thread(),
         }
     }
 

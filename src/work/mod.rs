@@ -20,7 +20,7 @@ pub use hold::Hold;
 pub(crate) use holders::Holders;
 pub(crate) use home::{Home, StageState, Work};
 pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
-pub use item::{Advice, Interrupted, Interruption};
+pub use item::{Advice, Interrupted};
 pub(crate) use sets::{HandBackCall, Sets};
 pub use stage::Stage;
 pub(crate) use task::Spawn;

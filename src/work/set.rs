@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::event::Event;
 use crate::hook::Name;
 use crate::inside;
 use crate::panic;
+use crate::reason::Interruption;
 use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::said::Thread;
 use crate::slab::{Key, Slab};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use crate::work::Home;
 use crate::work::in_flight::HandBack;
-use crate::work::item::{Cell, Interrupted, Interruption, Stand};
+use crate::work::item::{Cell, Interrupted, Stand};
 use crate::work::sets::{AnySet, HandBackCall};
 
 pub(super) type OnInterrupted<T> = Box<dyn Fn(Interrupted<T>) -> Result<(), String> + Send + Sync>;
@@ -74,6 +77,8 @@ impl<T> Set<T> {
 
     /// Hands an item back that stands at `HandingBack` by the caller's own step.
     pub(super) fn give_back(&self, cell: &Cell<T>, why: Interruption) {
+        let bus = &self.common.home.bus;
+        let told = bus.is_used().then(|| why.clone());
         let Some(item) = cell.take(why, self.common.most) else {
             return;
         };
@@ -90,6 +95,13 @@ impl<T> Set<T> {
                 }
             }
         };
+        if let Some(why) = told {
+            bus.emit(|| Event::HandedBack {
+                name: self.common.name.clone(),
+                why,
+                error: outcome.as_ref().map(ToString::to_string),
+            });
+        }
         if let Some(outcome) = outcome {
             self.common.home.sets.failed(DrainReport {
                 name: self.common.name.clone(),
@@ -179,5 +191,15 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
 
     fn location(&self) -> &'static Location<'static> {
         self.common.location
+    }
+
+    fn oldest(&self) -> Option<(Tick, Thread)> {
+        let state = self.state.lock();
+        let (_, cell) = state.items.iter().next()?;
+        Some((cell.since, cell.thread))
+    }
+
+    fn set(&self) -> usize {
+        Arc::as_ptr(&self.common).addr()
     }
 }

@@ -4,8 +4,11 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::clock::Tick;
 use crate::hook::Name;
 use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::said::{self, Thread};
+use crate::snapshot::StillHere;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// Hand-backs that failed and are kept for the report; of more, the number is in it as one row.
@@ -21,6 +24,8 @@ pub(crate) trait AnySet: Send + Sync {
     fn is_empty(&self) -> bool;
     fn name(&self) -> &Name;
     fn count(&self) -> usize;
+    /// When the oldest item was admitted, and by which thread.
+    fn oldest(&self) -> Option<(Tick, Thread)>;
     /// The time for draining is over: takes back whatever is running, and gives the calls that hand
     /// it back.
     fn interrupt(self: Arc<Self>) -> Vec<HandBackCall>;
@@ -28,6 +33,8 @@ pub(crate) trait AnySet: Send + Sync {
     /// been in flight.
     fn settle(&self) -> Vec<Duration>;
     fn location(&self) -> &'static Location<'static>;
+    /// Which set it is a shard of.
+    fn set(&self) -> usize;
 }
 
 #[derive(Default)]
@@ -36,7 +43,9 @@ struct State {
     list: Vec<Weak<dyn AnySet>>,
     /// How many of the list are known to be alive; the others are looked for when it has doubled.
     alive: usize,
-    /// From the close on, those that are there: held, so that none of them, with what the user has
+    /// The program stops.
+    stopping: bool,
+    /// From then on, those that are there: held, so that none of them, with what the user has
     /// put into it, is dropped by the one who looks.
     held: Vec<Arc<dyn AnySet>>,
     failed: Vec<DrainReport>,
@@ -59,6 +68,10 @@ impl Sets {
             set.close();
             return;
         }
+        if state.stopping {
+            state.held.push(Arc::clone(set));
+            return;
+        }
         // P23: sets that have gone leave nothing behind.
         if state.list.len() >= 64 && state.list.len() >= state.alive * 2 {
             state.list.retain(|set| set.strong_count() > 0);
@@ -67,15 +80,21 @@ impl Sets {
         state.list.push(Arc::downgrade(set));
     }
 
+    /// The program stops: from now on those that are there stay.
+    pub(crate) fn keep(&self) {
+        let mut state = self.state.lock();
+        if !state.stopping {
+            state.stopping = true;
+            let list = std::mem::take(&mut state.list);
+            state.held = list.iter().filter_map(Weak::upgrade).collect();
+        }
+    }
+
     /// Closes the intake of all of them.
     pub(crate) fn close(&self) {
+        self.keep();
         let mut state = self.state.lock();
         state.closed = true;
-        state.held = state
-            .list
-            .drain(..)
-            .filter_map(|set| set.upgrade())
-            .collect();
         for set in &state.held {
             set.close();
         }
@@ -86,18 +105,45 @@ impl Sets {
         self.state.lock().held.iter().all(|set| set.is_empty())
     }
 
-    /// Those that are not empty, by name and number.
-    pub(crate) fn remaining(&self) -> Vec<(Name, usize)> {
-        let state = self.state.lock();
-        let mut open: Vec<(Name, usize)> = Vec::new();
-        for set in state.held.iter().filter(|set| !set.is_empty()) {
-            // The shards of one set follow each other.
-            match open.last_mut() {
-                Some((name, count)) if name == set.name() => *count += set.count(),
-                _ => open.push((set.name().clone(), set.count())),
+    /// Those that are not empty: the first `most` of them, each with the thread of its oldest item,
+    /// and how many there are.
+    pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
+        let sets: Vec<Arc<dyn AnySet>> = {
+            let state = self.state.lock();
+            let open = state.list.iter().filter_map(Weak::upgrade);
+            open.chain(state.held.iter().cloned()).collect()
+        };
+        let now = Tick::now();
+        let mut open: Vec<(StillHere, Thread)> = Vec::new();
+        let mut all = 0;
+        // The shards of one set follow each other.
+        for shards in sets.chunk_by(|a, b| a.set() == b.set()) {
+            let count: usize = shards.iter().map(|set| set.count()).sum();
+            if count == 0 {
+                continue;
             }
+            all += 1;
+            if open.len() == most {
+                continue;
+            }
+            let oldest = shards.iter().filter_map(|set| set.oldest()).min();
+            let (since, thread) = oldest.unwrap_or((now, 0));
+            let here = StillHere {
+                holder: Holder::Item,
+                name: shards[0].name().clone(),
+                stage: None,
+                location: shards[0].location(),
+                age: Some(now.since(since)),
+                count,
+                said: said::said_by(thread, since),
+                thread: None,
+            };
+            open.push((here, thread));
         }
-        open
+        // The last share of a set may be one of these, and what is in it is the user's: it is
+        // dropped here, on the thread that asks, and with no lock held.
+        drop(sets);
+        (open, all)
     }
 
     /// Takes back what is running, and gives the calls that hand it back.

@@ -141,6 +141,7 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
             .name(thread_name)
             .spawn(move || {
                 let _inside = inside::enter(self.id);
+                self.holders.run_by_this_thread(key);
                 let result = catch_unwind(AssertUnwindSafe(|| {
                     let output = f();
                     let failure = output.failure();

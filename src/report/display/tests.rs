@@ -10,6 +10,7 @@ const MS: Duration = Duration::from_millis(1);
 
 fn report(names: &[&'static str]) -> Inner {
     let hook = |(at, name): (u32, &&'static str)| HookReport {
+        holder: Holder::Hook,
         name: Cow::Borrowed(name),
         outcome: if at == 1 {
             HookOutcome::Failed("disk full".into())

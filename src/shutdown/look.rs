@@ -1,0 +1,69 @@
+//! Who is still here.
+
+use std::borrow::Cow;
+
+use crate::blocked::whereabouts;
+use crate::reason::Phase;
+use crate::report::Holder;
+use crate::shutdown::Core;
+use crate::snapshot::{Snapshot, StillHere};
+
+/// Rows of one kind.
+const MOST: usize = 1000;
+
+/// Threads that are looked up: each costs a few system calls.
+const THREADS: usize = 32;
+
+impl Core {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let phase = self.phase();
+        let (mut rows, more_work) = self.work.still_here(MOST);
+        if phase >= Phase::Draining && !self.signals.owner.is_back() {
+            let owner = StillHere {
+                holder: Holder::Owner,
+                name: self.owner.clone(),
+                stage: None,
+                location: self.location,
+                age: Some(self.installed.elapsed()),
+                count: 1,
+                said: crate::said::said_by(self.owner_thread, self.installed),
+                thread: None,
+            };
+            rows.push((owner, self.owner_thread));
+        }
+        if self.is_calling_on_stop() {
+            let callbacks = StillHere {
+                holder: Holder::Callbacks,
+                name: Cow::Borrowed("on_stop closures"),
+                stage: None,
+                location: self.location,
+                age: Some(self.node.since_stop()),
+                count: 1,
+                said: None,
+                thread: None,
+            };
+            rows.push((callbacks, 0));
+        }
+        let (hooks, all_hooks) = self.hooks.still_here(MOST);
+        let more = more_work + all_hooks.saturating_sub(hooks.len());
+        rows.extend(hooks);
+        let stopping = phase >= Phase::Draining;
+        let mut looked = 0;
+        let holders = rows.into_iter().map(|(mut here, thread)| {
+            if stopping && thread != 0 && here.age.is_some() && looked < THREADS {
+                looked += 1;
+                here.thread = whereabouts(thread);
+            }
+            here
+        });
+        let since_stop = self.node.stop_tick().map(|_| self.node.since_stop());
+        Snapshot {
+            phase,
+            reason: self.node.reason(),
+            since_stop,
+            time_left: since_stop.map(|since| self.settings.grace.saturating_sub(since)),
+            holders: holders.collect(),
+            more,
+        }
+    }
+}
