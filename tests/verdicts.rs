@@ -12,8 +12,10 @@ mod common;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{FAR, embedded};
+use winddown::{DrainOutcome, NotCompleted, Outcome};
 
 /// The verdicts of one round: bit 1 completed, bit 2 handed back.
 struct Verdicts(Vec<AtomicU8>);
@@ -58,7 +60,7 @@ fn exactly_one_verdict(rounds: u64) {
     std::panic::set_hook(Box::new(|_| ()));
     let mut seen = [0_usize; 2];
     for round in 0..rounds {
-        let grace = std::time::Duration::from_micros(200 + round % 7 * 50);
+        let grace = Duration::from_micros(200 + round % 7 * 50);
         let shutdown = embedded()
             .grace_period(FAR)
             .cleanup_reserve(FAR.saturating_sub(grace))
@@ -119,6 +121,100 @@ fn exactly_one_verdict(rounds: u64) {
     assert!(
         seen.iter().all(|count| *count > 100),
         "both verdicts must be seen: {seen:?}"
+    );
+}
+
+/// P20: commits and hand-backs that are under way when the time for handing back is over. Some of them
+/// then have an effect and no verdict; the report has exactly those as undecided that had none when
+/// it was made, and none has both effects.
+#[test]
+fn p20_what_the_end_finds_under_way_is_undecided_and_never_both() {
+    const ITEMS: usize = 12;
+    let mut seen_undecided = 0;
+    let mut seen_in_time = 0;
+    for round in 0..300_u64 {
+        let slice = Duration::from_micros(300 + round % 13 * 100);
+        let shutdown = embedded()
+            .grace_period(slice * 2)
+            .cleanup_reserve(slice * 2)
+            .install()
+            .unwrap();
+        let verdicts = Verdicts::new(ITEMS);
+        let spin = move |times: u64| {
+            let until = Instant::now() + slice * u32::try_from(times % 5).unwrap() / 2;
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+        };
+        let log = Arc::clone(&verdicts);
+        let jobs = shutdown.in_flight("jobs").on_interrupted(move |item| {
+            spin(round + *item.item() as u64);
+            log.give(*item.item(), 2);
+        });
+        let start = Arc::new(Barrier::new(4));
+        let working: Vec<_> = (0..3)
+            .map(|worker| {
+                let (verdicts, start) = (Arc::clone(&verdicts), Arc::clone(&start));
+                let items: Vec<_> = (0..ITEMS / 3)
+                    .map(|n| {
+                        jobs.reserve()
+                            .unwrap()
+                            .fill(worker * ITEMS / 3 + n)
+                            .unwrap()
+                    })
+                    .collect();
+                thread::spawn(move || {
+                    start.wait();
+                    let mut undecided = 0;
+                    for item in items {
+                        let completed = item.complete(|job| {
+                            spin(round / 5 + *job as u64);
+                            verdicts.give(*job, 1);
+                            Ok::<_, ()>(())
+                        });
+                        undecided += usize::from(completed == Err(NotCompleted::Undecided));
+                    }
+                    undecided
+                })
+            })
+            .collect();
+        start.wait();
+        let report = shutdown.shutdown();
+        let too_late: usize = working
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum();
+        // The hand-backs that were left behind are still to come.
+        drop(shutdown);
+        let undecided = report
+            .drained()
+            .iter()
+            .filter(|row| *row.outcome() == DrainOutcome::Undecided)
+            .count();
+        assert!(too_late <= undecided, "{report}");
+        assert_eq!(verdicts.both_and_neither().0, 0, "both, in round {round}");
+        let in_time = ITEMS - undecided;
+        let given = |verdict: u8| {
+            let all = verdicts.0.iter();
+            all.filter(|given| given.load(Ordering::SeqCst) & verdict != 0)
+                .count()
+        };
+        assert!(in_time >= report.handed_back(), "{report}");
+        assert!(given(2) >= report.handed_back(), "{report}");
+        assert!(
+            given(1) >= in_time - report.handed_back(),
+            "neither, and not in the report: round {round}\n{report}"
+        );
+        assert!(
+            undecided == 0 || report.outcome() != Outcome::Clean,
+            "{report}"
+        );
+        seen_undecided += undecided;
+        seen_in_time += in_time;
+    }
+    assert!(
+        seen_undecided > 50 && seen_in_time > 50,
+        "both ends must be seen: {seen_undecided} undecided, {seen_in_time} in time"
     );
 }
 

@@ -321,7 +321,9 @@ impl<T: Send + Sync + 'static> Item<T> {
             drop(value);
             set.give_back(&self.cell, why);
         }
-        set.leave(Some(key));
+        if mine || self.cell.worker_leaves() {
+            set.leave(Some(key));
+        }
     }
 }
 

@@ -129,6 +129,8 @@ pub(super) struct Cell<T> {
     stand: AtomicU8,
     /// The program has taken it back, or the time is over.
     interrupted: AtomicBool,
+    /// The worker has gone while somebody else was handing the item back.
+    worker_gone: AtomicBool,
     /// Made when the work asks for it.
     source: OnceLock<StopSource>,
     /// The hand-back's share of the payload, taken out by it.
@@ -144,6 +146,7 @@ impl<T> Cell<T> {
         Self {
             stand: AtomicU8::new(stand as u8),
             interrupted: AtomicBool::new(false),
+            worker_gone: AtomicBool::new(false),
             source: OnceLock::new(),
             value: Mutex::new(Some(value)),
             attempts,
@@ -166,6 +169,25 @@ impl<T> Cell<T> {
 
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// The worker goes. True: the item is off the list with it; false: it is being handed back by
+    /// somebody else, who takes it off when that is done. Until then it has no verdict, and must be
+    /// found (P20).
+    pub(super) fn worker_leaves(&self) -> bool {
+        if !self.stands_at(Stand::HandingBack) {
+            return true;
+        }
+        self.worker_gone.store(true, Ordering::Release);
+        // With the fence in `is_worker_gone`: one of the two sees the other, or both do.
+        fence(Ordering::SeqCst);
+        !self.stands_at(Stand::HandingBack)
+    }
+
+    /// For whoever has handed it back in the worker's place.
+    pub(super) fn is_worker_gone(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.worker_gone.load(Ordering::Acquire)
     }
 
     /// The work can see it from now on; its token is stopped by [`tell`](Self::tell).

@@ -154,15 +154,15 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
     }
 
     fn interrupt(self: Arc<Self>) -> Vec<HandBackCall> {
-        let cells: Vec<Arc<Cell<T>>> = self
+        let cells: Vec<(Key, Arc<Cell<T>>)> = self
             .state
             .lock()
             .items
             .iter()
-            .map(|(_, cell)| Arc::clone(cell))
+            .map(|(key, cell)| (key, Arc::clone(cell)))
             .collect();
         let mut hand_backs: Vec<HandBackCall> = Vec::new();
-        for cell in cells {
+        for (key, cell) in cells {
             cell.interrupt();
             let mine = self.common.hand_back == HandBack::AtDeadline
                 && cell.advance(Stand::Running, Stand::HandingBack);
@@ -171,6 +171,9 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
                 cell.tell();
                 if mine {
                     set.give_back(&cell, Interruption::OutOfTime);
+                    if cell.is_worker_gone() {
+                        set.leave(Some(key));
+                    }
                 }
             }));
         }
