@@ -37,8 +37,10 @@ pub(super) fn stop(core: &Arc<Core>, until: Tick, teller: &mut Teller) {
     }
 }
 
-/// Stops what no turn has come for: the report is being made without the runner.
+/// Closes what the runner has not come to: the report is being made without it. What is in flight is
+/// found only in what has been closed (P20).
 pub(super) fn stop_without_a_turn(core: &Core) {
+    core.work.own.close();
     let reason = core.node.reason().unwrap_or(StopReason::Completed);
     for stage in core.work.close_stages() {
         if stage.stop(&reason) {
