@@ -46,6 +46,8 @@
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
 //! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they are
 //!   doing; [`events`](ShutdownHandle::events) tells each step.
+//! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
+//!   run, whatever ends it.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
@@ -137,6 +139,8 @@ compile_error!("winddown is for Unix: it stands on POSIX signals, which this tar
 mod blocked;
 mod builder;
 mod bus;
+#[cfg(feature = "checkpoint")]
+mod checkpoint;
 mod clock;
 mod coordinator;
 mod error;
@@ -159,6 +163,8 @@ mod token;
 mod work;
 
 pub use builder::ShutdownBuilder;
+#[cfg(feature = "checkpoint")]
+pub use checkpoint::{Checkpoint, CheckpointBuilder, CheckpointError, Damage, Restored, Ticked};
 pub use coordinator::ShutdownCoordinator;
 pub use error::{
     InstallError, IntakeClosed, PartitionError, SpawnError, Stopped, TaskPanicked, UnknownSignal,

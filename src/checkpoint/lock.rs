@@ -1,0 +1,72 @@
+//! One process at a time: a lock that the kernel frees, whatever becomes of the process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    path: PathBuf,
+    /// The lock belongs to the open file.
+    _file: File,
+}
+
+pub(super) enum Taken {
+    Mine(Lock),
+    /// By this process, where it has said so.
+    By(Option<u32>),
+}
+
+impl Lock {
+    pub(super) fn take(path: PathBuf) -> io::Result<Taken> {
+        loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::INTR) => continue,
+                Err(Errno::WOULDBLOCK) => return Ok(Taken::By(holder(&mut file))),
+                Err(error) => return Err(error.into()),
+            }
+            // Whoever held it before may have removed the file: then this is the lock of nothing.
+            if !is_same(&file, &path)? {
+                continue;
+            }
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+            return Ok(Taken::Mine(Self { path, _file: file }));
+        }
+    }
+}
+
+fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    let mine = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (mine.dev(), mine.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(20).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still held: nobody else can have put a file of theirs there.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,125 @@
+//! The files: the current generation, the one before, and what is being written.
+//!
+//! 1. The current file is replaced by one rename, so it is always the old state or the new one, and
+//!    whole.
+//! 2. What a rename puts there is on the disk before, and the rename itself is before `write`
+//!    returns.
+//! 3. Only the holder of the lock writes, so the names can be fixed: a process that is killed in the
+//!    middle leaves nothing behind that the next one does not use again.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::lock::{Lock, Taken};
+
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) current: PathBuf,
+    pub(super) previous: PathBuf,
+    new: PathBuf,
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+pub(super) enum Opened {
+    Store(Store),
+    InUse(Option<u32>),
+}
+
+impl Store {
+    pub(super) fn open(path: &Path) -> io::Result<Opened> {
+        // A link is followed once: the rename is to replace the file, not the link. And absolute,
+        // so that a change of directory changes nothing.
+        let current = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => in_its_directory(path)?,
+            found => found?,
+        };
+        let directory = current.parent().unwrap_or(Path::new("/")).to_owned();
+        let beside = |ending: &str| {
+            let mut name: OsString = current.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let (previous, new) = (beside(".previous"), beside(".new"));
+        match Lock::take(beside(".lock"))? {
+            Taken::By(holder) => Ok(Opened::InUse(holder)),
+            Taken::Mine(lock) => Ok(Opened::Store(Self {
+                previous,
+                new,
+                directory,
+                current,
+                _lock: lock,
+            })),
+        }
+    }
+
+    /// Makes `file` the current generation, and the current one the previous one.
+    pub(super) fn write(&self, file: &[u8], keep_current: bool) -> io::Result<()> {
+        remove(&self.new)?;
+        let mut new = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&self.new)?;
+        let written = new.write_all(file).and_then(|()| new.sync_all());
+        drop(new);
+        let replaced = written.and_then(|()| {
+            if keep_current {
+                self.keep()?;
+            }
+            fs::rename(&self.new, &self.current)
+        });
+        if replaced.is_err() {
+            // A full disk gets its space back; the error that is told is the first.
+            let _ = remove(&self.new);
+        }
+        replaced?;
+        self.sync_directory()
+    }
+
+    /// The current file gets a second name. It keeps its own: there is no moment without it.
+    fn keep(&self) -> io::Result<()> {
+        let linked =
+            remove(&self.previous).and_then(|()| fs::hard_link(&self.current, &self.previous));
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Not every file system has links. Then there is such a moment, with the previous one
+            // to fall back on.
+            Err(_) => fs::rename(&self.current, &self.previous),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Removes all generations.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        // The current one last: without it, an older one would be taken for the state.
+        for path in [&self.new, &self.previous, &self.current] {
+            remove(path)?;
+        }
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// Of a file that may not be there yet.
+fn in_its_directory(path: &Path) -> io::Result<PathBuf> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    Ok(fs::canonicalize(directory)?.join(name))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
