@@ -1,35 +1,38 @@
-//! The report as a waterfall: a row for everything, its bar on a common axis of time.
+//! The report as a waterfall: a row for everything, its bar on a common axis of time, what belongs
+//! to a stage below that; then what went wrong, whole, and where it was registered.
 //!
 //! ```text
 //! shutdown: incomplete in 1.2 s (SIGTERM from pid 4242, uid 0)
-//!   task  importer           ████████████                       612 ms  ended
-//!   hook  close the database             ██████████████         580 ms  failed: disk full
-//!         registered at src/main.rs:17:14
+//!                          0 ────────────────── 600 ms ────────────── 1.2 s
+//!   hold  upload           ██████                                            150 ms  ended
+//!   stage source           ━━━━━━━━━━━━━━━━━━━━━━━━━                         612 ms  ended
+//!     task  importer       █████████████████████████                         612 ms  ended
+//!   hook  close database                            ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  580 ms  failed: disk full
+//! what went wrong, and where it was registered:
+//!   src/main.rs:17:14: hook close database: failed: disk full
 //! ```
 
+mod text;
+
+use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{DrainOutcome, HookOutcome, Inner, Outcome};
+pub(crate) use text::{clean, time};
+use text::{columns, fit, pad, parts, short};
+
+use super::rows::{Group, Row, groups};
+use super::{Inner, Outcome};
 
 /// No line is wider.
 const WIDTH: usize = 100;
 const NAME: usize = 32;
-const BAR: usize = 26;
-/// Of the lines that belong to a row.
-const INDENT: &str = "          ";
-/// Rows of the same fate beyond this many are counted, not shown.
+/// The axis is as long as the names and outcomes leave it, within these.
+const AXIS: std::ops::RangeInclusive<usize> = 24..=50;
+/// Of an outcome next to its bar; what went wrong is said whole below.
+const OUTCOME: usize = 20;
+/// So many rows are drawn: what went wrong and what took longest; the others are counted.
 const ROWS: usize = 40;
-
-struct Row<'a> {
-    what: &'static str,
-    name: &'a str,
-    from: Duration,
-    to: Duration,
-    outcome: String,
-    /// Where it was registered, for what went wrong.
-    location: Option<String>,
-}
 
 pub(super) fn waterfall(
     report: &Inner,
@@ -37,249 +40,296 @@ pub(super) fn waterfall(
     unicode: bool,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
+    head(report, outcome, unicode, f)?;
+    let groups = groups(report);
+    let drawn = drawn(&groups);
+    let picture = Picture::new(&groups, &drawn, report.took, unicode);
+    if groups.iter().flat_map(Group::all).count() > 1 {
+        write!(f, "\n{}", picture.axis())?;
+    }
+    let mut stages = 0;
+    for (at, group) in groups.iter().enumerate() {
+        let mut hidden = Hidden::default();
+        for (row, line) in group.all().zip(0..) {
+            if drawn.contains(&(at, line)) {
+                write!(f, "\n{}", picture.line(row))?;
+            } else {
+                hidden.add(row);
+            }
+        }
+        if group.head.is_some() && !drawn.contains(&(at, 0)) {
+            stages += 1;
+        } else if hidden.count > 0 {
+            let indent = if group.head.is_some() { "    " } else { "  " };
+            write!(f, "\n{indent}{hidden}")?;
+        }
+    }
+    if stages > 0 {
+        write!(f, "\n  and {stages} more stages")?;
+    }
+    if report.hooks.more > 0 {
+        let more = report.hooks.more;
+        write!(f, "\n  and {more} more guards, dropped after the stop")?;
+    }
+    wrong(&groups, unicode, f)
+}
+
+/// How it ended as a whole, and why.
+fn head(
+    report: &Inner,
+    outcome: Outcome,
+    unicode: bool,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let state = if report.is_final {
-        outcome.to_string()
+        format!("{outcome} in")
     } else {
-        "under way".to_owned()
+        "under way for".to_owned()
     };
-    let head = format!(
-        "shutdown: {state} in {} ({})",
-        time(report.took),
-        report.reason
-    );
-    f.write_str(&fit(&head, WIDTH, unicode))?;
+    let (took, reason) = (time(report.took), &report.reason);
+    let text = format!("shutdown: {state} {took} ({reason})");
+    let mut lines = parts(&clean(&text, unicode), WIDTH - 4).into_iter();
+    f.write_str(&lines.next().unwrap_or_default())?;
+    for line in lines {
+        write!(f, "\n    {line}")?;
+    }
     for later in &report.later.kept {
         write!(f, "\n{}", fit(&format!("  later: {later}"), WIDTH, unicode))?;
     }
     if report.later.more > 0 {
         write!(f, "\n  later: {} more", report.later.more)?;
     }
-    let rows = rows(report);
-    let name = rows
-        .iter()
-        .map(|row| columns(&clean(row.name, unicode)))
-        .max()
-        .unwrap_or(0)
-        .min(NAME);
-    let mut shown = 0;
-    for row in &rows {
-        // What went wrong is always shown.
-        if shown >= ROWS && row.location.is_none() {
-            continue;
-        }
-        shown += 1;
-        let mut line = format!("  {:<7} ", row.what);
-        line.push_str(&pad(&short(row.name, name, unicode), name));
-        line.push(' ');
-        bar(row, report.took, unicode, &mut line);
-        let _ = write!(line, " {:>8}  ", time(row.to.saturating_sub(row.from)));
-        let outcome = clean(&row.outcome, unicode);
-        // What went wrong stands nowhere else: it is shown whole.
-        if columns(&line) + columns(&outcome) <= WIDTH {
-            line.push_str(&outcome);
-            write!(f, "\n{line}")?;
-        } else {
-            let (kind, why) = outcome.split_once(": ").unwrap_or(("failed", &outcome));
-            line.push_str(kind);
-            write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
-            for part in parts(why, WIDTH - INDENT.len()) {
-                write!(f, "\n{INDENT}{part}")?;
-            }
-        }
-        if let Some(location) = &row.location {
-            // The end of a path says more than its beginning.
-            let location = tail(location, WIDTH - 25, unicode);
-            let line = format!("{INDENT}registered at {location}");
-            write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
-        }
-    }
-    if shown < rows.len() {
-        write!(
-            f,
-            "\n  and {} more, ended as they should",
-            rows.len() - shown
-        )?;
-    }
-    if report.hooks.more > 0 {
-        write!(
-            f,
-            "\n  and {} guards more, dropped after the stop",
-            report.hooks.more
-        )?;
+    if report.handed_back > 0 {
+        write!(f, "\n  items handed back: {}", report.handed_back)?;
     }
     Ok(())
 }
 
-fn rows(report: &Inner) -> Vec<Row<'_>> {
-    let drained = report.drained.iter().map(|drained| Row {
-        what: drained.holder.word(),
-        name: &drained.name,
-        from: drained.started,
-        to: drained.took,
-        outcome: drained.outcome.to_string(),
-        location: (drained.outcome != DrainOutcome::Ended).then(|| drained.location.to_string()),
-    });
-    let hooks = report.hooks.list.iter().map(|hook| Row {
-        what: hook.holder.word(),
-        name: &hook.name,
-        from: hook.started,
-        to: hook.started + hook.took,
-        outcome: hook.outcome.to_string(),
-        location: (hook.outcome != HookOutcome::Completed).then(|| hook.location.to_string()),
-    });
-    drained.chain(hooks).collect()
+/// What went wrong, whole: a line of the form that terminals and editors can jump from. A stage is
+/// here only where nothing in it says why.
+fn wrong(groups: &[Group<'_>], unicode: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut titled = false;
+    for group in groups {
+        let blamed = group.rows.iter().any(|row| row.fate.wrong);
+        for row in group.all().filter(|row| row.fate.wrong) {
+            let Some(location) = row.location else {
+                continue;
+            };
+            if row.is_stage() && blamed {
+                continue;
+            }
+            if !titled {
+                titled = true;
+                f.write_str("\nwhat went wrong, and where it was registered:")?;
+            }
+            let of = row
+                .stage
+                .map_or(String::new(), |stage| format!(" of stage {stage}"));
+            let (name, fate) = (name(row, unicode), row.fate.text());
+            let what = clean(&format!("{} {name}{of}: {fate}", row.what), unicode);
+            let place = clean(&location.to_string(), unicode);
+            let line = format!("  {place}: {what}");
+            if columns(&line) <= WIDTH {
+                write!(f, "\n{line}")?;
+                continue;
+            }
+            // The place is whole even where it is wider than the screen: it can be jumped to.
+            write!(f, "\n  {place}:")?;
+            for part in parts(&what, WIDTH - 6) {
+                write!(f, "\n      {part}")?;
+            }
+        }
+    }
+    Ok(())
 }
 
-fn bar(row: &Row<'_>, whole: Duration, unicode: bool, line: &mut String) {
-    let (full, empty) = if unicode { ('█', ' ') } else { ('#', ' ') };
-    let whole = whole.as_nanos().max(1);
-    let at = |time: Duration| {
-        let columns = time.as_nanos().min(whole) * BAR as u128 / whole;
-        usize::try_from(columns).unwrap_or(BAR).min(BAR)
-    };
-    let from = at(row.from).min(BAR - 1);
-    // Whatever ran at all is seen.
-    let to = at(row.to).max(from + 1);
-    let skipped = row.from == row.to && row.outcome == "skipped";
-    for column in 0..BAR {
-        line.push(if !skipped && (from..to).contains(&column) {
-            full
+/// A row, by its group and its place in [`Group::all`].
+type Place = (usize, usize);
+
+/// Which rows are drawn: what went wrong first, then what took longest; and the stages that those
+/// belong to.
+fn drawn(groups: &[Group<'_>]) -> HashSet<Place> {
+    let mut all: Vec<(Place, &Row<'_>)> = Vec::new();
+    for (at, group) in groups.iter().enumerate() {
+        all.extend(group.all().zip(0..).map(|(row, line)| ((at, line), row)));
+    }
+    all.sort_by_key(|(_, row)| (!row.fate.wrong, std::cmp::Reverse(row.span())));
+    let mut drawn: HashSet<Place> = all.iter().take(ROWS).map(|(place, _)| *place).collect();
+    let heads: Vec<Place> = drawn.iter().map(|(at, _)| (*at, 0)).collect();
+    drawn.extend(heads.iter().filter(|(at, _)| groups[*at].head.is_some()));
+    // Where a line would only say that one more is there, that one is drawn.
+    for (at, group) in groups.iter().enumerate() {
+        let mut hidden = (0..group.all().count()).filter(|line| !drawn.contains(&(at, *line)));
+        if let (Some(line), None) = (hidden.next(), hidden.next()) {
+            drawn.insert((at, line));
+        }
+    }
+    drawn
+}
+
+/// What a group has besides what is drawn.
+#[derive(Default)]
+struct Hidden {
+    count: usize,
+    longest: Duration,
+}
+
+impl Hidden {
+    fn add(&mut self, row: &Row<'_>) {
+        self.count += row.count;
+        self.longest = self.longest.max(row.span());
+    }
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "and {} more, {} at most", self.count, time(self.longest))
+    }
+}
+
+/// The signs that bars are made of.
+struct Signs {
+    work: char,
+    wrong: char,
+    stage: char,
+    /// Too short for a column.
+    moment: char,
+    axis: char,
+}
+
+const UNICODE: Signs = Signs {
+    work: '█',
+    wrong: '▒',
+    stage: '━',
+    moment: '▏',
+    axis: '─',
+};
+
+const ASCII: Signs = Signs {
+    work: '#',
+    wrong: 'x',
+    stage: '=',
+    moment: '|',
+    axis: '-',
+};
+
+/// The columns that all lines have in common.
+struct Picture {
+    unicode: bool,
+    signs: Signs,
+    /// Of the words for what a row is.
+    what: usize,
+    /// Of everything before the axis.
+    left: usize,
+    axis: usize,
+    /// Of the times behind the bars.
+    took: usize,
+    whole: Duration,
+}
+
+impl Picture {
+    fn new(groups: &[Group<'_>], drawn: &HashSet<Place>, whole: Duration, unicode: bool) -> Self {
+        let (mut what, mut left, mut took, mut outcome) = (0, 0, 0, 0);
+        for (at, group) in groups.iter().enumerate() {
+            let rows = group
+                .all()
+                .zip(0..)
+                .filter(|(_, line)| drawn.contains(&(at, *line)));
+            for (row, _) in rows {
+                what = what.max(row.what.len());
+                let name = columns(&name(row, unicode)).min(NAME);
+                took = took.max(time(row.span()).len());
+                left = left.max(indent(row).len() + name);
+                outcome = outcome.max(columns(&clean(&row.fate.text(), unicode)).min(OUTCOME));
+            }
+        }
+        let left = left + what + 1;
+        let axis = WIDTH.saturating_sub(left + 1 + 2 + took + 2 + outcome);
+        Self {
+            unicode,
+            signs: if unicode { UNICODE } else { ASCII },
+            what,
+            left,
+            axis: axis.clamp(*AXIS.start(), *AXIS.end()),
+            took,
+            whole,
+        }
+    }
+
+    /// The axis with its beginning, its middle and its end.
+    fn axis(&self) -> String {
+        let (middle, end) = (time(self.whole / 2), time(self.whole));
+        let first = (self.axis / 2).saturating_sub(2 + middle.len().div_ceil(2));
+        let second = self
+            .axis
+            .saturating_sub(1 + 1 + first + 2 + middle.len() + 1 + end.len());
+        let line = |columns| self.signs.axis.to_string().repeat(columns);
+        let (first, second) = (line(first), line(second));
+        format!("{:1$} 0 {first} {middle} {second} {end}", "", self.left)
+    }
+
+    fn line(&self, row: &Row<'_>) -> String {
+        let indent = indent(row);
+        let room = self.left - indent.len() - self.what - 1;
+        let name = short(&name(row, self.unicode), room, self.unicode);
+        let mut line = format!("{indent}{:<1$} ", row.what, self.what);
+        line.push_str(&pad(&name, room));
+        line.push(' ');
+        self.bar(row, &mut line);
+        let took = if has_bar(row) {
+            time(row.span())
         } else {
-            empty
-        });
-    }
-}
-
-/// Three digits and a unit.
-pub(crate) fn time(span: Duration) -> String {
-    let (value, unit) = match span {
-        _ if span < Duration::from_millis(1) => return format!("{} us", span.as_micros()),
-        _ if span < Duration::from_secs(1) => return format!("{} ms", span.as_millis()),
-        _ if span < Duration::from_secs(120) => (span.as_secs_f64(), "s"),
-        _ => return format!("{} min", span.as_secs() / 60),
-    };
-    format!("{value:.1} {unit}")
-}
-
-/// The text in at most `width` columns, with nothing in it that could move the cursor.
-fn fit(text: &str, width: usize, unicode: bool) -> String {
-    let text = clean(text, unicode);
-    if columns(&text) <= width {
-        return text;
-    }
-    let more = if unicode { "…" } else { "~" };
-    let mut kept = String::new();
-    let mut used = 1;
-    for c in text.chars() {
-        used += column(c);
-        if used > width {
-            break;
-        }
-        kept.push(c);
-    }
-    kept.push_str(more);
-    kept
-}
-
-/// A name in at most `width` columns. Where it does not fit, its middle goes: what tells it from
-/// its like is often at its end.
-fn short(name: &str, width: usize, unicode: bool) -> String {
-    let name = clean(name, unicode);
-    if columns(&name) <= width {
-        return name;
-    }
-    let end = tail(&name, width / 2, unicode);
-    let mut start = String::new();
-    let mut used = columns(&end);
-    for c in name.chars() {
-        used += column(c);
-        if used > width {
-            break;
-        }
-        start.push(c);
-    }
-    start + &end
-}
-
-/// The text in lines of at most `width` columns.
-fn parts(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for c in text.chars() {
-        if used + column(c) > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        used += column(c);
-        if let Some(line) = lines.last_mut() {
-            line.push(c);
-        }
-    }
-    lines
-}
-
-/// The last `width` columns of the text.
-fn tail(text: &str, width: usize, unicode: bool) -> String {
-    let text = clean(text, unicode);
-    let mut used = 0;
-    let kept = text.char_indices().rev().take_while(|(_, c)| {
-        used += column(*c);
-        used <= width
-    });
-    let from = kept.last().map_or(0, |(at, _)| at);
-    if from == 0 {
-        text
-    } else {
-        format!("{}{}", if unicode { "…" } else { "~" }, &text[from..])
-    }
-}
-
-fn pad(text: &str, width: usize) -> String {
-    let mut padded = text.to_owned();
-    padded.extend(std::iter::repeat_n(
-        ' ',
-        width.saturating_sub(columns(text)),
-    ));
-    padded
-}
-
-/// Without control characters, line ends and marks that turn the direction of writing: a name
-/// cannot break the lines of a report. Where the locale is not UTF-8, without anything but ASCII.
-pub(crate) fn clean(text: &str, unicode: bool) -> String {
-    let mut cleaned = String::with_capacity(text.len());
-    for c in text.chars() {
-        let shown = if unicode {
-            !is_hidden(c)
-        } else {
-            c.is_ascii() && !c.is_control()
+            String::new()
         };
-        if shown {
-            cleaned.push(c);
-        } else {
-            cleaned.extend(c.escape_default());
-        }
+        let _ = write!(line, "  {took:>0$}  ", self.took);
+        line.push_str(&clean(&row.fate.text(), self.unicode));
+        fit(&line, WIDTH, self.unicode)
     }
-    cleaned
+
+    fn bar(&self, row: &Row<'_>, line: &mut String) {
+        let whole = self.whole.as_nanos().max(1);
+        let at = |time: Duration| {
+            let columns = time.as_nanos().min(whole) * self.axis as u128 / whole;
+            usize::try_from(columns).unwrap_or(self.axis)
+        };
+        let from = at(row.from).min(self.axis - 1);
+        let to = at(row.to);
+        let sign = match row {
+            _ if !has_bar(row) => ' ',
+            // Whatever ran at all is seen.
+            _ if to <= from && row.span().as_nanos() * self.axis as u128 * 2 < whole => {
+                self.signs.moment
+            }
+            _ if row.is_stage() => self.signs.stage,
+            _ if row.fate.wrong => self.signs.wrong,
+            _ => self.signs.work,
+        };
+        let to = to.max(from + 1);
+        line.extend((0..self.axis).map(|column| {
+            if (from..to).contains(&column) {
+                sign
+            } else {
+                ' '
+            }
+        }));
+    }
 }
 
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// It began, and it is known when it ended.
+fn has_bar(row: &Row<'_>) -> bool {
+    !row.is_skipped() && row.location.is_some()
 }
 
-fn columns(text: &str) -> usize {
-    text.chars().map(column).sum()
+fn indent(row: &Row<'_>) -> &'static str {
+    if row.stage.is_some() { "    " } else { "  " }
 }
 
-/// How wide a terminal may draw it: never less than it does.
-fn column(c: char) -> usize {
-    match c {
-        '…' | '█' => 1,
-        // East Asian scripts, signs and emoji are drawn two columns wide; some of what is counted
-        // so here is not.
-        '\u{1100}'.. => 2,
-        _ => 1,
+fn name(row: &Row<'_>, unicode: bool) -> String {
+    let name = clean(row.name, unicode);
+    match row.count {
+        0 | 1 => name,
+        count if unicode => format!("{name} ×{count}"),
+        count => format!("{name} x{count}"),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What happened: plain data, no locks.
 
+mod abandoned;
 mod display;
+#[cfg(test)]
+mod fixture;
+mod rows;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,6 +12,8 @@ use std::panic::Location;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use abandoned::Abandoned;
 
 use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Later, StopReason};
@@ -223,43 +229,6 @@ impl DrainReport {
     }
 }
 
-/// Something that was left behind.
-#[derive(Clone, Copy, Debug)]
-pub struct Abandoned<'a> {
-    name: &'a str,
-    what: &'static str,
-    location: &'static Location<'static>,
-}
-
-impl<'a> Abandoned<'a> {
-    /// The name it was registered under.
-    pub fn name(&self) -> &'a str {
-        self.name
-    }
-
-    /// What it is: a hold, a task, a hook…
-    pub fn what(&self) -> &'static str {
-        self.what
-    }
-
-    /// Where it was registered.
-    pub fn location(&self) -> &'static Location<'static> {
-        self.location
-    }
-}
-
-impl fmt::Display for Abandoned<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} ({})",
-            self.what,
-            display::clean(self.name, true),
-            self.location
-        )
-    }
-}
-
 /// The shutdown as a whole, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -286,8 +255,10 @@ impl fmt::Display for Outcome {
 /// one (P18).
 ///
 /// `Display` is a waterfall of at most 100 columns: a row for everything that was waited for or
-/// called, its bar on a common axis of time, its outcome. Plain ASCII where the locale is not
-/// UTF-8; names cannot break its lines.
+/// called, its bar on a common axis of time, its outcome; what belongs to a stage below that; then
+/// all that went wrong, whole, with the place where it was registered. Of many rows the slowest 40
+/// and those that went wrong are drawn. Plain ASCII where the locale is not UTF-8; names cannot
+/// break its lines.
 ///
 /// Returned from `main`, it ends the program as the [`ExitPolicy`] says.
 #[derive(Clone, Debug)]
