@@ -5,6 +5,7 @@ mod display;
 #[cfg(test)]
 mod fixture;
 mod rows;
+mod trace;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -258,7 +259,7 @@ impl fmt::Display for Outcome {
 /// called, its bar on a common axis of time, its outcome; what belongs to a stage below that; then
 /// all that went wrong, whole, with the place where it was registered. Of many rows the slowest 40
 /// and those that went wrong are drawn. Plain ASCII where the locale is not UTF-8; names cannot
-/// break its lines.
+/// break its lines. For machines there is [`to_chrome_trace`](Self::to_chrome_trace).
 ///
 /// Returned from `main`, it ends the program as the [`ExitPolicy`] says.
 #[derive(Clone, Debug)]
