@@ -1,5 +1,8 @@
 //! Why a program stops: plain data, no locks.
 
+#[cfg(feature = "serde")]
+pub(crate) mod serialize;
+
 use std::borrow::Cow;
 use std::fmt;
 

@@ -5,6 +5,8 @@ mod display;
 #[cfg(test)]
 mod fixture;
 mod rows;
+#[cfg(feature = "serde")]
+mod serialize;
 mod trace;
 
 use std::borrow::Cow;
@@ -259,7 +261,8 @@ impl fmt::Display for Outcome {
 /// called, its bar on a common axis of time, its outcome; what belongs to a stage below that; then
 /// all that went wrong, whole, with the place where it was registered. Of many rows the slowest 40
 /// and those that went wrong are drawn. Plain ASCII where the locale is not UTF-8; names cannot
-/// break its lines. For machines there is [`to_chrome_trace`](Self::to_chrome_trace).
+/// break its lines. For machines there is [`to_chrome_trace`](Self::to_chrome_trace),
+/// and with the feature `serde` the report is `Serialize`.
 ///
 /// Returned from `main`, it ends the program as the [`ExitPolicy`] says.
 #[derive(Clone, Debug)]
