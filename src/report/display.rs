@@ -126,7 +126,7 @@ fn wrong(groups: &[Group<'_>], unicode: bool, f: &mut fmt::Formatter<'_>) -> fmt
                 .stage
                 .map_or(String::new(), |stage| format!(" of stage {stage}"));
             let (name, fate) = (name(row, unicode), row.fate.text());
-            let what = clean(&format!("{} {name}{of}: {fate}", row.what), unicode);
+            let what = clean(&format!("{} {name}{of}: {fate}", row.what()), unicode);
             let place = clean(&location.to_string(), unicode);
             let line = format!("  {place}: {what}");
             if columns(&line) <= WIDTH {
@@ -236,7 +236,7 @@ impl Picture {
                 .zip(0..)
                 .filter(|(_, line)| drawn.contains(&(at, *line)));
             for (row, _) in rows {
-                what = what.max(row.what.len());
+                what = what.max(row.what().len());
                 let name = columns(&name(row, unicode)).min(NAME);
                 took = took.max(time(row.span()).len());
                 left = left.max(indent(row).len() + name);
@@ -272,7 +272,7 @@ impl Picture {
         let indent = indent(row);
         let room = self.left - indent.len() - self.what - 1;
         let name = short(&name(row, self.unicode), room, self.unicode);
-        let mut line = format!("{indent}{:<1$} ", row.what, self.what);
+        let mut line = format!("{indent}{:<1$} ", row.what(), self.what);
         line.push_str(&pad(&name, room));
         line.push(' ');
         self.bar(row, &mut line);

@@ -13,7 +13,7 @@ const SAME: usize = 3;
 /// Something that was waited for or called.
 #[derive(Clone)]
 pub(super) struct Row<'a> {
-    pub(super) what: &'static str,
+    pub(super) holder: Holder,
     pub(super) name: &'a str,
     pub(super) stage: Option<&'a str>,
     /// Both counted from the stop, and neither beyond the report's end.
@@ -27,12 +27,21 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
+    pub(super) fn what(&self) -> &'static str {
+        self.holder.word()
+    }
+
     pub(super) fn span(&self) -> Duration {
         self.to.saturating_sub(self.from)
     }
 
     pub(super) fn is_stage(&self) -> bool {
-        self.what == Holder::Stage.word()
+        self.holder == Holder::Stage
+    }
+
+    /// It was called, not waited for.
+    pub(super) fn is_hook(&self) -> bool {
+        matches!(self.holder, Holder::Hook | Holder::Guard)
     }
 
     /// It was not called at all.
@@ -161,7 +170,7 @@ fn is_of(group: &Group<'_>, stage: &str) -> bool {
 fn of_drained(drained: &DrainReport, whole: Duration) -> Row<'_> {
     let to = drained.took.min(whole);
     Row {
-        what: drained.holder.word(),
+        holder: drained.holder,
         name: &drained.name,
         stage: drained.stage(),
         from: drained.started.min(to),
@@ -175,7 +184,7 @@ fn of_drained(drained: &DrainReport, whole: Duration) -> Row<'_> {
 fn of_hook(hook: &HookReport, whole: Duration) -> Row<'_> {
     let to = (hook.started + hook.took).min(whole);
     Row {
-        what: hook.holder.word(),
+        holder: hook.holder,
         name: &hook.name,
         stage: None,
         from: hook.started.min(to),
@@ -189,7 +198,7 @@ fn of_hook(hook: &HookReport, whole: Duration) -> Row<'_> {
 /// A report that is not final has no row for a stage that is not over.
 fn under_way<'a>(stage: &'a str, first: &Row<'a>) -> Row<'a> {
     Row {
-        what: Holder::Stage.word(),
+        holder: Holder::Stage,
         name: stage,
         stage: None,
         from: first.from,
@@ -206,7 +215,7 @@ fn folded(rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
     for row in &rows {
         *known.entry(key(row)).or_insert(0) += 1;
     }
-    known.retain(|(what, ..), count| *count > SAME || *what == Holder::Item.word());
+    known.retain(|(holder, ..), count| *count > SAME || *holder == Holder::Item);
     if known.is_empty() {
         return rows;
     }
@@ -231,12 +240,12 @@ fn folded(rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
 }
 
 type Key<'a> = (
-    &'static str,
+    Holder,
     &'a str,
     Fate<'a>,
     Option<&'static Location<'static>>,
 );
 
 fn key<'a>(row: &Row<'a>) -> Key<'a> {
-    (row.what, row.name, row.fate, row.location)
+    (row.holder, row.name, row.fate, row.location)
 }

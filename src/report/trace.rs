@@ -129,34 +129,9 @@ impl Trace {
     }
 
     fn group(&mut self, group: &Group<'_>) {
-        let base = match (&group.head, group.rows.first()) {
-            (Some(stage), _) => format!("stage {}", stage.name),
-            (None, Some(first)) if first.what == "hook" => "hooks".to_owned(),
-            _ => "work".to_owned(),
-        };
-        // When each lane of the group is free again.
-        let mut free: Vec<(usize, Duration)> = Vec::new();
-        let mut rows: Vec<&Row<'_>> = group.all().collect();
-        // Stable: the stage itself stays the first of those that begin with it.
-        rows.sort_by_key(|row| row.from);
-        for row in rows {
-            // A stage has a lane to itself.
-            let taken = free.iter().position(|(_, until)| *until <= row.from);
-            let place = taken.unwrap_or_else(|| {
-                let name = match free.len() {
-                    0 => base.clone(),
-                    more => format!("{base} ({})", more + 1),
-                };
-                free.push((self.lane(&name), Duration::ZERO));
-                free.len() - 1
-            });
-            if let Some((lane, until)) = free.get_mut(place) {
-                *until = if row.is_stage() {
-                    Duration::MAX
-                } else {
-                    row.to
-                };
-                let lane = *lane;
+        for (number, rows) in (1..).zip(side_by_side(group)) {
+            let lane = self.lane(&name(group, &rows, number));
+            for row in rows {
                 self.row(row, lane);
             }
         }
@@ -164,7 +139,7 @@ impl Trace {
 
     fn row(&mut self, row: &Row<'_>, lane: usize) {
         let mut args = Object::new()
-            .text("kind", row.what)
+            .text("kind", row.what())
             .text("outcome", row.fate.word);
         if let Some(why) = row.fate.why {
             args = args.text("error", why);
@@ -179,7 +154,7 @@ impl Trace {
             args = args.number("count", row.count);
         }
         let kind = if row.is_skipped() { "i" } else { "X" };
-        let mut event = self.event(kind, row.name, lane).text("cat", row.what);
+        let mut event = self.event(kind, row.name, lane).text("cat", row.what());
         event = event.time("ts", row.from);
         event = if row.is_skipped() {
             event.text("s", "t")
@@ -195,6 +170,39 @@ impl Trace {
     fn finish(self) -> String {
         let events = self.events.join(",\n");
         format!("{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{events}\n]}}\n")
+    }
+}
+
+/// The rows of a group on as few lanes as there can be. A stage has one to itself: what is in it
+/// ends later than it does by some nanoseconds now and then, and would not lie within.
+fn side_by_side<'a, 'b>(group: &'b Group<'a>) -> Vec<Vec<&'b Row<'a>>> {
+    let mut lanes: Vec<Vec<&Row<'_>>> = Vec::new();
+    let mut rows: Vec<&Row<'_>> = group.rows.iter().collect();
+    rows.sort_by_key(|row| row.from);
+    for row in rows {
+        let is_free =
+            |lane: &&mut Vec<&Row<'_>>| lane.last().is_none_or(|last| last.to <= row.from);
+        match lanes.iter_mut().find(is_free) {
+            Some(lane) => lane.push(row),
+            None => lanes.push(vec![row]),
+        }
+    }
+    if let Some(stage) = &group.head {
+        lanes.insert(0, vec![stage]);
+    }
+    lanes
+}
+
+/// A lane's name: what it is about, where that is one thing.
+fn name(group: &Group<'_>, rows: &[&Row<'_>], number: usize) -> String {
+    match (&group.head, rows) {
+        (_, [row]) if row.is_stage() => format!("stage {}", row.name),
+        (Some(stage), [row]) => format!("stage {}: {} {}", stage.name, row.what(), row.name),
+        (Some(stage), _) => format!("stage {} ({number})", stage.name),
+        (None, [first, ..]) if first.is_hook() && number == 1 => "hooks".to_owned(),
+        (None, [first, ..]) if first.is_hook() => format!("hooks ({number})"),
+        (None, [row]) => format!("{} {}", row.what(), row.name),
+        (None, _) => format!("work ({number})"),
     }
 }
 

@@ -100,9 +100,9 @@ fn no_two_events_of_a_lane_overlap_and_every_lane_has_a_name() {
     }
     let lane_of = |name: &str| &lanes[&named(&complete, name)["tid"].as_u64().unwrap()];
     assert_eq!(lane_of("shutdown"), "shutdown");
-    assert_eq!(lane_of("main"), "work");
+    assert_eq!(lane_of("main"), "owner main");
     assert_eq!(lane_of("source"), "stage source");
-    assert_eq!(lane_of("read a"), "stage source (2)");
+    assert_eq!(lane_of("read a"), "stage source: task read a");
     // One after the other they need no more than one.
     assert_eq!(lane_of("flush metrics"), "hooks");
     assert_eq!(lane_of("pid file"), "hooks");
