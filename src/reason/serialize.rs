@@ -6,7 +6,7 @@
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::{Origin, Phase, Signal, SignalReceived, StopReason};
+use super::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
 
 /// Its name: `"SIGTERM"`, or `"signal 40"` for one without.
 impl Serialize for Signal {
@@ -95,6 +95,26 @@ impl Serialize for StopReason {
 impl Serialize for Phase {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// A map: `kind` is `"out_of_time"`, `"stopping"`, `"failed"` with an `error`, `"commit_failed"`,
+/// `"panicked"` or `"dropped"`.
+impl Serialize for Interruption {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = match self {
+            Self::OutOfTime => "out_of_time",
+            Self::Stopping => "stopping",
+            Self::Failed(error) => {
+                let mut map = tagged(serializer, "Interruption", "failed", 1)?;
+                map.serialize_field("error", error.as_str())?;
+                return map.end();
+            }
+            Self::CommitFailed => "commit_failed",
+            Self::Panicked => "panicked",
+            Self::Dropped => "dropped",
+        };
+        tagged(serializer, "Interruption", kind, 0)?.end()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::reason::serialize::tagged;
 /// | `took_ms` | from the stop to the report |
 /// | `drained` | a list: `name`, `kind`, `stage` (or null), `outcome`, `started_ms`, `ended_ms`, `location` |
 /// | `handed_back` | the number of items |
-/// | `hooks` | a list: `name`, `outcome`, `started_ms`, `ended_ms`, `location`; `more_hooks` is the number of those not in it |
+/// | `hooks` | a list: `name`, `kind`, `outcome`, `started_ms`, `ended_ms`, `location`; `more_hooks` is the number of those not in it |
 /// | `abandoned` | a list: `name`, `kind`, `location` |
 ///
 /// The `outcome` of a row is a map with a `kind`, and an `error` or a `message` where there is one;
@@ -102,12 +102,13 @@ impl Serialize for DrainOutcome {
     }
 }
 
-/// A map: `name`, `outcome`, `started_ms` and `ended_ms` counted from the stop (for what failed
-/// before the stop: from its beginning), `location`.
+/// A map: `name`, `kind` (`"hook"` or `"guard"`), `outcome`, `started_ms` and `ended_ms` counted from
+/// the stop (for what failed before the stop: from its beginning), `location`.
 impl Serialize for HookReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_struct("HookReport", 5)?;
+        let mut map = serializer.serialize_struct("HookReport", 6)?;
         map.serialize_field("name", self.name())?;
+        map.serialize_field("kind", &self.holder())?;
         map.serialize_field("outcome", self.outcome())?;
         map.serialize_field("started_ms", &millis(self.started()))?;
         let ended = self.started().saturating_add(self.took());

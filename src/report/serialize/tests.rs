@@ -1,7 +1,7 @@
 use serde_json::{Value, json, to_value};
 
 use super::*;
-use crate::reason::{Origin, Phase, Signal, SignalReceived, StopReason};
+use crate::reason::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
 use crate::report::fixture::{drained, everything, hook, inner};
 
 /// The report that the documentation shows.
@@ -208,4 +208,22 @@ fn outcomes_say_why() {
         json!(["clean", "incomplete", "timed_out"])
     );
     assert_eq!(to_value(Holder::Callbacks).unwrap(), "on_stop");
+}
+
+#[test]
+fn interruptions_say_why() {
+    let all = [
+        (Interruption::OutOfTime, json!({"kind": "out_of_time"})),
+        (Interruption::Stopping, json!({"kind": "stopping"})),
+        (
+            Interruption::Failed("no".into()),
+            json!({"kind": "failed", "error": "no"}),
+        ),
+        (Interruption::CommitFailed, json!({"kind": "commit_failed"})),
+        (Interruption::Panicked, json!({"kind": "panicked"})),
+        (Interruption::Dropped, json!({"kind": "dropped"})),
+    ];
+    for (why, expected) in all {
+        assert_eq!(to_value(why).unwrap(), expected);
+    }
 }
