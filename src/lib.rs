@@ -153,6 +153,7 @@ mod panic;
 mod reason;
 mod report;
 mod said;
+mod sender;
 mod shutdown;
 mod signal;
 mod slab;

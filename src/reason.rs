@@ -5,8 +5,10 @@ pub(crate) mod serialize;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::error::UnknownSignal;
+use crate::sender::SenderName;
 
 /// A signal's number, with its name.
 ///
@@ -114,37 +116,81 @@ pub enum Origin {
 /// A signal that arrived, and from where.
 ///
 /// ```text
-/// SIGTERM from pid 4242, uid 0
+/// SIGTERM from pid 4242 (docker-init), uid 0
 /// SIGINT from the terminal
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// Two of them are equal when the signal and its origin are: whether the sender's name is known
+/// does not count.
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SignalReceived {
     /// Which one.
     pub signal: Signal,
     /// Who sent it.
     pub origin: Origin,
+    sender: Option<SenderName>,
 }
 
 impl SignalReceived {
     pub(crate) fn new(signal: Signal, origin: Origin) -> Self {
-        Self { signal, origin }
+        Self {
+            signal,
+            origin,
+            sender: None,
+        }
+    }
+
+    pub(crate) fn named(self, sender: Option<SenderName>) -> Self {
+        Self { sender, ..self }
+    }
+
+    /// What the process that sent it calls itself: 15 bytes at most, with `?` for what is not fit
+    /// to be shown, and square brackets for parentheses.
+    ///
+    /// `None` where the system does not say: for a sender that was gone already (a `kill` command
+    /// mostly is; a shell or a service manager is not) or that this process may not look at, and on
+    /// other systems than Linux. The coordinator asks as soon as its thread runs, and keeps the
+    /// answer; of a signal that came later, when it is first told. A name is no proof: it is
+    /// chosen by its owner, and the sender may have ended meanwhile and its pid been given to
+    /// another.
+    pub fn sender_name(&self) -> Option<&str> {
+        self.sender.as_ref().map(SenderName::as_str)
+    }
+}
+
+// P3: a reason never changes. Who has seen it before its sender's name was known, and who has seen
+// it later, have seen the same.
+impl PartialEq for SignalReceived {
+    fn eq(&self, other: &Self) -> bool {
+        self.signal == other.signal && self.origin == other.origin
+    }
+}
+
+impl Eq for SignalReceived {}
+
+impl Hash for SignalReceived {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.signal.hash(state);
+        self.origin.hash(state);
     }
 }
 
 impl fmt::Display for SignalReceived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.origin {
-            Origin::Process { pid: 0, uid } => {
-                write!(
-                    f,
-                    "{} from outside the pid namespace, uid {uid}",
-                    self.signal
-                )
+        let signal = self.signal;
+        match (self.origin, self.sender_name()) {
+            (Origin::Process { pid: 0, uid }, _) => {
+                write!(f, "{signal} from outside the pid namespace, uid {uid}")
             }
-            Origin::Process { pid, uid } => write!(f, "{} from pid {pid}, uid {uid}", self.signal),
-            Origin::Terminal => write!(f, "{} from the terminal", self.signal),
-            Origin::Unknown => write!(f, "{}", self.signal),
+            (Origin::Process { pid, uid }, Some(name)) => {
+                write!(f, "{signal} from pid {pid} ({name}), uid {uid}")
+            }
+            (Origin::Process { pid, uid }, None) => {
+                write!(f, "{signal} from pid {pid}, uid {uid}")
+            }
+            (Origin::Terminal, _) => write!(f, "{signal} from the terminal"),
+            (Origin::Unknown, _) => signal.fmt(f),
         }
     }
 }
@@ -331,5 +377,24 @@ impl fmt::Display for Phase {
             Self::Cleaning => "cleaning",
             Self::Ended => "ended",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_name_does_not_make_another_reason_of_it() {
+        let origin = Origin::Process { pid: 7, uid: 0 };
+        let before = SignalReceived::new(Signal::TERM, origin);
+        let after = before.named(SenderName::cleaned(b"docker-init"));
+        assert_eq!(before.to_string(), "SIGTERM from pid 7, uid 0");
+        assert_eq!(after.to_string(), "SIGTERM from pid 7 (docker-init), uid 0");
+        assert_eq!(before, after);
+        assert_eq!(HashSet::from([before, after]).len(), 1);
+        assert_ne!(before, SignalReceived::new(Signal::INT, origin));
+        assert_ne!(before, SignalReceived::new(Signal::TERM, Origin::Unknown));
     }
 }

@@ -2,7 +2,7 @@
 //! to a stage below that; then what went wrong, whole, and where it was registered.
 //!
 //! ```text
-//! shutdown: incomplete in 1.2 s (SIGTERM from pid 4242, uid 0)
+//! shutdown: incomplete in 1.2 s (SIGTERM from pid 4242 (docker-init), uid 0)
 //!                          0 ────────────────── 600 ms ────────────── 1.2 s
 //!   hold  upload           ██████                                            150 ms  ended
 //!   stage source           ━━━━━━━━━━━━━━━━━━━━━━━━━                         612 ms  ended

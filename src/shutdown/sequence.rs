@@ -27,6 +27,8 @@ pub(crate) fn run(core: &Arc<Core>) {
         }
         core.signals.runner.wait(None);
     }
+    // While whoever sent the signal is most likely still there to be named.
+    let _ = core.node.reason();
     // P4: threads and channels before anything else.
     let announcement = Announcement::of(&core.node);
     core.wake_waiters();

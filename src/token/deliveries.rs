@@ -5,7 +5,8 @@
 
 use crate::clock::Tick;
 use crate::reason::{Later, Origin, Signal, SignalReceived, StopReason};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sender::{SenderName, name_of};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering};
 use crate::token::word::{By, NO_RECORD, Word};
 
 /// As many later reasons are kept; of the others only the number.
@@ -26,6 +27,8 @@ struct Record {
     /// pid and uid, 32 bits each.
     who: AtomicU64,
     when: AtomicU64,
+    /// The sender's name, as whoever first read the record has found it, or not.
+    sender: OnceLock<Option<SenderName>>,
 }
 
 impl Record {
@@ -41,6 +44,7 @@ impl Record {
         self.what.store(FILLED | from | number, Ordering::Release);
     }
 
+    /// Not for a handler: it looks the sender's name up.
     fn read(&self) -> Option<(Tick, SignalReceived)> {
         let what = self.what.load(Ordering::Acquire);
         if what & FILLED == 0 {
@@ -60,7 +64,22 @@ impl Record {
         };
         let signal = Signal::from_raw((what & 0x7f) as i32);
         let when = Tick::from_nanos(self.when.load(Ordering::Relaxed));
-        Some((when, SignalReceived::new(signal, origin)))
+        let received = SignalReceived::new(signal, origin).named(self.sender(origin));
+        Some((when, received))
+    }
+
+    /// Looked up once, so that it stays when the sender goes; without a lock, so that nobody waits
+    /// for whoever looks at the same time. Of two answers the first counts.
+    fn sender(&self, origin: Origin) -> Option<SenderName> {
+        let Origin::Process { pid, .. } = origin else {
+            return None;
+        };
+        if let Some(known) = self.sender.get() {
+            return *known;
+        }
+        let found = name_of(pid);
+        let _ = self.sender.set(found);
+        self.sender.get().copied().unwrap_or(found)
     }
 }
 
@@ -115,7 +134,7 @@ impl Deliveries {
         }
     }
 
-    /// The signal that `word` tells of.
+    /// The signal that `word` tells of. Not for a handler (P12).
     pub(crate) fn received(&self, word: Word) -> SignalReceived {
         self.records
             .get(word.record())

@@ -289,6 +289,7 @@ impl Node {
         true
     }
 
+    /// Not for a handler: it may lock, and looks up who sent a signal.
     pub(crate) fn reason(&self) -> Option<StopReason> {
         let mut node = self;
         loop {

@@ -29,6 +29,7 @@ mod install;
 mod limits;
 mod pid1;
 mod pty;
+mod sender;
 mod storm;
 mod stuck;
 mod sys;
@@ -55,6 +56,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     limits::SCENARIOS,
     pid1::SCENARIOS,
     pty::SCENARIOS,
+    sender::SCENARIOS,
     storm::SCENARIOS,
     stuck::SCENARIOS,
     token::SCENARIOS,
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         storm::tests(),
         pid1::tests(),
         pty::tests(),
+        sender::tests(),
     ];
     let arguments = libtest_mimic::Arguments::from_args();
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
