@@ -46,6 +46,7 @@ pub struct ShutdownBuilder {
     cleanup_reserve: Option<Duration>,
     hook_timeout: Duration,
     debounce: Duration,
+    linger: Duration,
     escalation: Option<Escalation>,
     override_ignored: bool,
     exit_policy: ExitPolicy,
@@ -60,6 +61,7 @@ impl ShutdownBuilder {
             cleanup_reserve: None,
             hook_timeout: HOOK_TIMEOUT,
             debounce: DEBOUNCE,
+            linger: Duration::ZERO,
             escalation: None,
             override_ignored: false,
             exit_policy: ExitPolicy::default(),
@@ -100,6 +102,37 @@ impl ShutdownBuilder {
     /// from the terminal and from the parent too is one. Default: 300 ms.
     pub fn debounce(mut self, window: Duration) -> Self {
         self.debounce = window;
+        self
+    }
+
+    /// How long to go on working after the signal, while
+    /// [`readiness`](crate::ShutdownHandle::readiness) says no: for servers whose load balancer is
+    /// told late, as Kubernetes does. Default: not at all.
+    ///
+    /// The handler withdraws the readiness, and when this time is over the token stops; until then
+    /// work is accepted as ever (P6, P22). The grace period counts from the signal, so this is a
+    /// part of it: no more than what the [cleanup reserve](Self::cleanup_reserve) leaves, and what
+    /// it takes is missing from the drain.
+    ///
+    /// Every signal lingers but SIGINT and SIGQUIT, as somebody is there who waits. What ends it
+    /// early: a second signal of any kind, after the debounce window (it does not end the process;
+    /// from then on it counts as the first), and every stop of the program's own: `stop`,
+    /// `shutdown`, the end of `run`, the drop of the coordinator, a failed or a vital task. The
+    /// reason stays the signal's. Not so [`wait`](ShutdownCoordinator::wait), which does not ask.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// let shutdown = winddown::ShutdownCoordinator::builder()
+    ///     .linger(Duration::from_secs(5))
+    ///     .install()?;
+    /// let handle = shutdown.handle();
+    /// let readyz = move || if handle.readiness().is_ready() { 200 } else { 503 };
+    /// # let _ = readyz;
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
         self
     }
 
@@ -161,6 +194,7 @@ impl ShutdownBuilder {
             hook_timeout: self.hook_timeout,
             signals: SignalSettings {
                 debounce: self.debounce,
+                linger: self.linger.min(self.grace.saturating_sub(reserve)),
                 escalation: self.escalation.unwrap_or(if with_signals {
                     Escalation::SecondSignal
                 } else {

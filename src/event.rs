@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
+use std::time::Duration;
 
 use crate::reason::{Interruption, Phase, Signal, SignalReceived, StopReason};
 use crate::report::{Holder, HookReport, ShutdownReport};
@@ -15,6 +16,15 @@ use crate::snapshot::Snapshot;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// A signal has announced the stop, which follows when the
+    /// [linger](crate::ShutdownBuilder::linger) is over.
+    #[non_exhaustive]
+    Lingering {
+        /// The signal.
+        signal: SignalReceived,
+        /// How long, if nothing ends it early.
+        linger: Duration,
+    },
     /// The program stops, for this reason.
     Stopping(StopReason),
     /// A new phase has begun.
@@ -83,6 +93,7 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lingering { signal, linger } => write!(f, "lingering for {linger:?}: {signal}"),
             Self::Stopping(reason) => write!(f, "stopping: {reason}"),
             Self::PhaseChanged(phase) => write!(f, "{phase}"),
             Self::StageStopping { stage } => write!(f, "stage {stage} stopping"),

@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use crate::error::{IntakeClosed, SpawnError};
 use crate::event::Event;
 use crate::hook::{self, Body, Entry, Guard, Hook, HookOptions, HookOutput, Registered};
-use crate::reason::{Origin, Phase, Signal, StopReason};
+use crate::reason::{Origin, Phase, Readiness, Signal, StopReason};
 use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::snapshot::Snapshot;
@@ -43,7 +43,7 @@ impl ShutdownHandle {
     }
 
     /// Asks for the stop. True: this call was the first; a later reason is kept for the report
-    /// (P3).
+    /// (P3). During a [linger](crate::ShutdownBuilder::linger) a signal was, and this call ends it.
     ///
     /// Returns at once; [`shutdown`](crate::ShutdownCoordinator::shutdown) waits for the end. Not
     /// for a signal handler: that is what [`feed`](Self::feed) is for.
@@ -160,8 +160,8 @@ impl ShutdownHandle {
         Guard::new(&self.core.hooks, value, entry)
     }
 
-    /// Takes a signal in as if it had arrived, with debounce and escalation: for hosts that own the
-    /// handlers.
+    /// Takes a signal in as if it had arrived, with linger, debounce and escalation: for hosts that
+    /// own the handlers.
     ///
     /// Async-signal-safe: no lock, no allocation. With `signals([])` further signals do nothing
     /// unless [`escalation`](crate::ShutdownBuilder::escalation) says otherwise; where it does, the
@@ -364,6 +364,21 @@ impl ShutdownHandle {
     /// Where the program stands.
     pub fn phase(&self) -> Phase {
         self.core.phase()
+    }
+
+    /// Whether new work should be sent here: what a readiness probe asks. No lock, no clock.
+    ///
+    /// It says no before the handler of the first signal returns, with a
+    /// [linger](crate::ShutdownBuilder::linger) or without; no thread has to be scheduled for it.
+    pub fn readiness(&self) -> Readiness {
+        self.phase().into()
+    }
+
+    /// Whether the program goes about its business: what a liveness probe asks. True until the
+    /// report is made, so also while it drains: who is restarted then loses what it still has in
+    /// hand.
+    pub fn is_live(&self) -> bool {
+        self.phase() != Phase::Ended
     }
 
     /// Tells `f` the report, once, when it is made: last words, also when the process is then ended

@@ -30,6 +30,15 @@
 //! any phase ── second signal, or grace period over ──▶ forced exit
 //! ```
 //!
+//! With a [`linger`](ShutdownBuilder::linger) a phase comes in between, for servers to which work is
+//! still sent for a while:
+//!
+//! ```text
+//! Running ──SIGTERM──▶ Lingering ──its time, a second signal, a stop──▶ Draining
+//!                         not ready any more,
+//!                         work is accepted
+//! ```
+//!
 //! # The parts
 //!
 //! * [`ShutdownCoordinator`] owns the ending; [`ShutdownBuilder`] has the settings, and
@@ -38,6 +47,8 @@
 //! * [`StopToken`] listens, [`StopSource`] asks; [`UntilStopped`] ends a `for` loop.
 //! * [`hook`](ShutdownHandle::hook) and [`guard`](ShutdownHandle::guard) clean up; [`HookOptions`]
 //!   gives them their times.
+//! * [`readiness`](ShutdownHandle::readiness) and [`is_live`](ShutdownHandle::is_live) answer the
+//!   probes of a load balancer and of a supervisor.
 //! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for;
 //!   [`in_flight`](ShutdownHandle::in_flight) hands back what is not done in time.
 //! * [`stage`](ShutdownHandle::stage) groups them, and stops the groups one after the other, the one
@@ -65,13 +76,16 @@
 //!
 //! **Signals**
 //! * **P6** The coordinator's token and its children read stopped before the signal handler
-//!   returns. (Those of stages are stopped in their turn, by a thread.)
+//!   returns. (Those of stages are stopped in their turn, by a thread.) With a
+//!   [`linger`](ShutdownBuilder::linger) it is the [`readiness`](ShutdownHandle::readiness) that has
+//!   gone by then; the token follows by a thread when the time is over, or by the handler of the
+//!   signal that ends it early.
 //! * **P7** Deliveries within the debounce window (300 ms) of the first are the same request.
 //! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if
 //!   there are any), whatever else goes on: a hung hook, a spinning main thread, a full stderr, a
 //!   thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that
 //!   signal, unless [`ExitPolicy::forced`] names another code. After a programmatic stop the first signal is still the polite one; after the end it
-//!   does what it did before the coordinator.
+//!   does what it did before the coordinator. One that ends a linger is the first anew.
 //! * **P9** A signal that was ignored when the program started stays ignored, unless asked
 //!   otherwise.
 //! * **P10** When the coordinator is gone, its signals have the effect they had before it. One
@@ -87,7 +101,7 @@
 //!   exit, `SIGKILL` and `abort`.
 //! * **P14** Each ends as exactly one [`HookOutcome`], and none of these stops the next.
 //! * **P15** From the stop to the return, or the exit: at most the grace period and 100 ms, even
-//!   when every part of the program hangs.
+//!   when every part of the program hangs. With a linger, from the signal that announced the stop.
 //! * **P16** Each hook gets at least its reserve, whatever ran before it; where the reserves do not
 //!   fit into what is left, its share of it.
 //! * **P17** No lock is held while user code runs. A hook may call every method of the handle;
@@ -174,7 +188,7 @@ pub use event::Event;
 pub use exit_policy::{ExitBy, ExitPolicy};
 pub use handle::ShutdownHandle;
 pub use hook::{Guard, Hook, HookOptions, HookOutput};
-pub use reason::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
+pub use reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
 pub use report::{
     Abandoned, DrainOutcome, DrainReport, Holder, HookOutcome, HookReport, Outcome, ShutdownReport,
 };

@@ -83,7 +83,8 @@ impl Snapshot {
         self.since_stop
     }
 
-    /// How much of the grace period is left; `None` while it runs.
+    /// How much of the grace period is left; `None` while it runs. It counts from the signal that
+    /// announced the stop, where one did.
     pub fn time_left(&self) -> Option<Duration> {
         self.time_left
     }

@@ -167,6 +167,7 @@ fn p23_idle_are_two_threads_that_wait_without_a_timeout() {
     };
     let shutdown = winddown::ShutdownCoordinator::builder()
         .signals([])
+        .linger(std::time::Duration::from_secs(5))
         .install()
         .unwrap();
     idle(2);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{FAR, embedded};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use winddown::HookOptions;
+use winddown::{HookOptions, Signal};
 
 struct Line {
     text: String,
@@ -52,7 +52,7 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
     let subscriber = tracing_subscriber::registry().with(Capture(Mutex::new(sender)));
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
-    let shutdown = embedded().install().unwrap();
+    let shutdown = embedded().linger(FAR / 2).install().unwrap();
     shutdown.hook("completes", || ());
     shutdown.hook("fails", || Err::<(), _>("disk full"));
     shutdown.hook_with(
@@ -66,9 +66,11 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
     drop(sink.spawn("write", |token| drop(token.wait())).unwrap());
     drop(source.spawn("read", |token| drop(token.wait())).unwrap());
     let hold = shutdown.hold("slow work").unwrap();
-    let ending = thread::spawn(move || shutdown.shutdown());
     let mut told = Vec::new();
     let next = || lines.recv_timeout(FAR).expect("a line");
+    shutdown.feed(Signal::TERM);
+    told.push(next());
+    let ending = thread::spawn(move || shutdown.shutdown());
     // Two lines about the hold, so that one follows the other.
     let mut late = 0;
     while late < 2 {
@@ -96,7 +98,8 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
             .unwrap_or_else(|| panic!("{part}: {text:#?}"))
     };
     let order = [
-        at("stopping reason=completed"),
+        at("lingering reason=SIGTERM linger=30s"),
+        at("stopping reason=SIGTERM"),
         at("phase=draining"),
         at("stage stopping stage=source"),
         at("stage empty stage=source"),
@@ -111,7 +114,7 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
     ];
     assert!(order.is_sorted(), "{text:#?}");
     assert!(
-        text[order[11]].contains("abandoned=hook hangs"),
+        text[order[12]].contains("abandoned=hook hangs"),
         "{text:#?}"
     );
     assert!(

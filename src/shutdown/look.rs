@@ -61,7 +61,7 @@ impl Core {
             phase,
             reason: self.node.reason(),
             since_stop,
-            time_left: since_stop.map(|since| self.settings.grace.saturating_sub(since)),
+            time_left: self.node.time_left(),
             holders: holders.collect(),
             more,
         }

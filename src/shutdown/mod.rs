@@ -4,6 +4,7 @@ mod aside;
 mod conclusion;
 mod ending;
 mod hand_back;
+mod linger;
 mod look;
 mod sequence;
 mod stages;
@@ -115,7 +116,7 @@ impl Core {
     }
 
     /// Asks for the stop; a reason that came too late is kept for the report (P3). True: this call
-    /// was the first.
+    /// was the first. During a linger the signal was, and this ends it.
     pub(crate) fn stop(&self, reason: StopReason) -> bool {
         let decided = self.node.decide(reason);
         self.signals.ring();

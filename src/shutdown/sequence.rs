@@ -14,18 +14,16 @@ use crate::reason::Phase;
 use crate::shutdown::ending::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Core, aside, stages};
+use crate::shutdown::{Core, aside, linger, stages};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::{Announcement, after};
 
 /// The runner's life.
 pub(crate) fn run(core: &Arc<Core>) {
-    while !core.node.is_stopped() {
-        if core.signals.released.load(Ordering::Acquire) {
-            return;
-        }
-        core.signals.runner.wait(None);
+    let mut teller = Teller::silent();
+    if !linger::until_stop(core, &mut teller) {
+        return;
     }
     // While whoever sent the signal is most likely still there to be named.
     let _ = core.node.reason();
@@ -34,7 +32,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     core.wake_waiters();
     // P22.
     core.work.own.close();
-    let mut teller = Teller::start(core);
+    teller.stopping(core);
     Teller::phase(core, Phase::Draining);
     announce(core, announcement);
     let in_time = drain(core, &mut teller);

@@ -12,7 +12,7 @@ use tracing::{debug, error, info, trace, warn};
 use crate::clock::Tick;
 use crate::event::Event;
 use crate::inside;
-use crate::reason::{Phase, StopReason};
+use crate::reason::{Phase, SignalReceived, StopReason};
 use crate::report::{HookOutcome, HookReport, Outcome, ShutdownReport};
 use crate::shutdown::{Aside, Core};
 use crate::token::Stage;
@@ -34,24 +34,41 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// The program stops.
-    pub(crate) fn start(core: &Core) -> Self {
-        let tracing = tracing::dispatcher::has_been_set().then(|| {
-            let (id, events) = (core.id, core.bus.subscribe_to_all());
-            let tell = move || {
-                let _inside = inside::enter(id);
-                tell(&events);
-            };
-            Aside::start("winddown-tracing", tell).ok()
-        });
-        let reason = core.node.reason().unwrap_or(StopReason::Completed);
-        core.bus.emit(|| Event::Stopping(reason));
+    /// Without a thread, until there is something to tell.
+    pub(crate) fn silent() -> Self {
         Self {
-            tracing: tracing.flatten(),
+            tracing: None,
             last_late: Duration::ZERO,
             signals: 0,
             escalated: false,
         }
+    }
+
+    fn start(&mut self, core: &Core) {
+        if self.tracing.is_some() || !tracing::dispatcher::has_been_set() {
+            return;
+        }
+        let (id, events) = (core.id, core.bus.subscribe_to_all());
+        let tell = move || {
+            let _inside = inside::enter(id);
+            tell(&events);
+        };
+        self.tracing = Aside::start("winddown-tracing", tell).ok();
+    }
+
+    /// A signal has announced the stop.
+    pub(crate) fn lingering(&mut self, core: &Core, signal: SignalReceived) {
+        self.start(core);
+        let linger = core.settings.signals.linger;
+        core.bus.emit(|| Event::Lingering { signal, linger });
+        Self::phase(core, Phase::Lingering);
+    }
+
+    /// The program stops.
+    pub(crate) fn stopping(&mut self, core: &Core) {
+        self.start(core);
+        let reason = core.node.reason().unwrap_or(StopReason::Completed);
+        core.bus.emit(|| Event::Stopping(reason));
     }
 
     pub(crate) fn phase(core: &Core, phase: Phase) {
@@ -107,6 +124,9 @@ fn tell(events: &Receiver<Event>) {
     let _span = span.enter();
     for event in events {
         match event {
+            Event::Lingering { signal, linger } => {
+                info!(target: "winddown", reason = %signal, ?linger, "lingering");
+            }
             Event::Stopping(reason) => info!(target: "winddown", %reason, "stopping"),
             Event::PhaseChanged(phase) => debug!(target: "winddown", %phase, "phase"),
             Event::StageStopping { stage } => debug!(target: "winddown", %stage, "stage stopping"),

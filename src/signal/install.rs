@@ -67,7 +67,7 @@ pub(crate) fn install(
             handler::release(state);
             // What was taken in meanwhile would have ended the process.
             let word = state.node.word();
-            if word.by() == By::Signal && word.is_stopped() {
+            if word.by() == By::Signal {
                 handler::as_before(word.signal());
             }
             return Err(InstallError::Handler { signal, source });

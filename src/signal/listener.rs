@@ -1,4 +1,5 @@
-//! The watchdog: ends a process whose grace period is over, whatever the rest of it does (P15).
+//! The watchdog: ends a linger, and a process whose grace period is over, whatever the rest of it
+//! does (P15).
 //!
 //! It takes no lock, allocates nothing, logs nothing, and runs nobody's code (P12): it works when
 //! everything else is stuck.
@@ -8,7 +9,8 @@ use crate::signal::{exit, handler};
 use crate::sync::Ordering;
 use crate::token::{SLICE, Stage, after};
 
-/// The listener's life: parked until the stop (P23), then looking at the clock until the end.
+/// The listener's life: parked until the stop, or the signal that announces it (P23), then looking
+/// at the clock until the end.
 ///
 /// It lets the signals in, so that there is a thread to take them even in a program that blocks
 /// them on all its own; but only when their handlers stand.
@@ -20,7 +22,7 @@ pub(crate) fn listen(state: &SignalState) {
         let word = state.node.word();
         let owner_back = state.owner.is_back();
         match word.stage() {
-            Stage::Running | Stage::Lingering => {
+            Stage::Running => {
                 if state.installed.load(Ordering::Acquire) {
                     handler::let_in(state.signals.load(Ordering::Acquire));
                 }
@@ -34,20 +36,30 @@ pub(crate) fn listen(state: &SignalState) {
             Stage::Ended if owner_back || !state.settings.exit_on_timeout => {
                 state.listener.wait(None);
             }
-            Stage::Stopped | Stage::Ended => {
+            // P15 counts from the first signal, so that a linger is watched over too.
+            Stage::Lingering | Stage::Stopped | Stage::Ended => {
                 let stop = word.when();
                 let now = ending.clock.now(stop);
+                let lingers = word.stage() == Stage::Lingering;
+                let end = word.when_at_latest() + state.settings.linger;
+                if lingers && now >= end {
+                    if state.end_the_linger() {
+                        state.runner.ring();
+                    }
+                    continue;
+                }
                 let limit = ending.clock.deadline(stop) + after::WATCHDOG;
                 // An owner that has the report already is not taken along.
                 let mine = now >= limit
                     && state.settings.exit_on_timeout
-                    && (word.stage() == Stage::Stopped || state.owner.give_up());
-                if mine && state.node.advance(Stage::Stopped, Stage::Forced) {
+                    && (word.stage() != Stage::Ended || state.owner.give_up());
+                if mine && state.node.advance(Stage::Lingering, Stage::Forced) {
                     let death = state.death_by_timeout();
                     state.run_emergency_hooks(after::WATCHDOG_EMERGENCY);
                     exit::now(death);
                 }
-                let left = if now < limit { limit.since(now) } else { SLICE };
+                let next = if lingers { end.min(limit) } else { limit };
+                let left = if now < next { next.since(now) } else { SLICE };
                 state.listener.wait(Some(left.min(SLICE)));
             }
         }

@@ -24,7 +24,8 @@ pub enum Escalation {
     /// debounce window count as one.
     #[default]
     SecondSignal,
-    /// Further signals are noted in the report and do nothing else. The grace period still holds.
+    /// Further signals are noted in the report and do nothing else, but for the one that ends a
+    /// [linger](crate::ShutdownBuilder::linger). The grace period still holds.
     Never,
 }
 
@@ -40,6 +41,8 @@ const FORCED_TWICE: Duration = Duration::from_millis(50);
 pub(crate) enum Answer {
     /// It made the program stop: wake everybody.
     Stop,
+    /// It announced the stop, which comes when the linger is over: wake whoever sees to that.
+    Linger,
     /// It belongs to a request that was made already, or changes nothing.
     Noted,
     /// It is the one that ends the process.
@@ -54,10 +57,20 @@ pub(crate) enum Answer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SignalSettings {
     pub(crate) debounce: Duration,
+    /// How long readiness is withdrawn before the stop; zero for not at all.
+    pub(crate) linger: Duration,
     pub(crate) escalation: Escalation,
     pub(crate) exit_policy: ExitPolicy,
     /// The watchdog ends the process when the grace period is over.
     pub(crate) exit_on_timeout: bool,
+}
+
+impl SignalSettings {
+    /// Who presses a key is there, and wants it to end: only what service managers send announces
+    /// the stop first.
+    fn lingers_at(&self, signal: Signal) -> bool {
+        !self.linger.is_zero() && !matches!(signal, Signal::INT | Signal::QUIT)
+    }
 }
 
 /// What the handler, the listener and the runner share.
@@ -136,7 +149,7 @@ impl SignalState {
     /// Async-signal-safe; this is the whole handler, and the whole of `feed`.
     pub(crate) fn take(&self, signal: Signal, origin: Origin) -> bool {
         match self.judge(signal, origin, Tick::now()) {
-            Answer::Stop => self.ring(),
+            Answer::Stop | Answer::Linger => self.ring(),
             Answer::Noted => {}
             // This very thread is in an emergency hook, which cannot go on before the handler has
             // returned: so that the terminal is put back, the listener waits for it instead.
@@ -161,22 +174,53 @@ impl SignalState {
         };
         let record = self.node.record(signal, origin, now);
         let polite = ending.deliveries.be_polite(now);
+        self.answer(signal, now, record, polite)
+    }
+
+    /// The second step of `judge`; another handler may have run since the first. `polite` says that
+    /// this is the first signal, or when that was.
+    fn answer(&self, signal: Signal, now: Tick, record: usize, polite: Result<(), Tick>) -> Answer {
+        let Some(ending) = self.node.ending() else {
+            return Answer::Noted;
+        };
+        let lingers = self.settings.lingers_at(signal);
+        let (stage, answer) = if lingers {
+            (Stage::Lingering, Answer::Linger)
+        } else {
+            (Stage::Stopped, Answer::Stop)
+        };
         // P6 holds for nested handlers too: the one inside may find the polite one claimed and the
         // token not yet stopped by the one it interrupted, which cannot go on before this one
         // returns. So whoever comes first stops it.
-        if self
-            .node
-            .stop_by_signal(Stage::Stopped, signal, record, now)
-        {
-            return Answer::Stop;
+        if self.node.stop_by_signal(stage, signal, record, now) {
+            return answer;
         }
         let first = match polite {
+            // The one that came in between lingers, which this one would not have.
+            Ok(()) if !lingers && self.end_the_linger() => return Answer::Stop,
             // Escalation counts signals, not stops: after a programmatic stop the first signal is
             // still the polite one (P8). After the end there is nothing left to be polite about.
             Ok(()) if self.node.word().stage() == Stage::Ended => return Answer::AsBefore,
             Ok(()) => return Answer::Noted,
             Err(first) => first,
         };
+        if self.node.word().stage() == Stage::Lingering {
+            // P7: the same request, which has said how long to linger.
+            if now.since(first) < self.settings.debounce {
+                return Answer::Noted;
+            }
+            // From here on it is this one that debounce and escalation count from: so before the
+            // stop, or a handler in between would take the one after it for a second request.
+            let insists = ending.deliveries.insist(now);
+            if self.end_the_linger() {
+                return Answer::Stop;
+            }
+            // Stopped meanwhile, by whoever it was.
+            if insists {
+                return Answer::Noted;
+            }
+        }
+        let first = ending.deliveries.insisted().unwrap_or(first);
         if self.node.word().stage() < Stage::Forced {
             // P7.
             if now.since(first) < self.settings.debounce
@@ -198,6 +242,11 @@ impl SignalState {
         } else {
             Answer::AtOnce
         }
+    }
+
+    /// True: this call did it, and so stopped the token. Async-signal-safe.
+    pub(crate) fn end_the_linger(&self) -> bool {
+        self.node.advance(Stage::Lingering, Stage::Stopped)
     }
 
     /// Wakes the two threads that wait for a stop. Async-signal-safe.
@@ -296,129 +345,4 @@ pub(crate) fn bit(signal: Signal) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::{Deliveries, Ending, GraceClock};
-
-    fn state(debounce: Duration, escalation: Escalation) -> SignalState {
-        let node = Node::with_ending(Ending {
-            deliveries: Deliveries::new(),
-            clock: GraceClock::new(Duration::from_secs(1)),
-        });
-        let exit_policy = ExitPolicy::default();
-        SignalState::new(
-            node,
-            SignalSettings {
-                debounce,
-                escalation,
-                exit_policy,
-                exit_on_timeout: false,
-            },
-        )
-        .unwrap()
-    }
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn at(ms: u32) -> Tick {
-        Tick::from_nanos(1_000_000_000) + MS * ms
-    }
-
-    #[test]
-    fn the_first_stops_and_the_window_belongs_to_it() {
-        let state = state(MS * 300, Escalation::SecondSignal);
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Terminal, at(0)),
-            Answer::Stop
-        );
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Unknown, at(4)),
-            Answer::Noted
-        );
-        assert_eq!(
-            state.judge(Signal::TERM, Origin::Unknown, at(299)),
-            Answer::Noted
-        );
-        assert_eq!(
-            state.judge(Signal::TERM, Origin::Unknown, at(300)),
-            Answer::Force
-        );
-        assert_eq!(
-            state.judge(Signal::TERM, Origin::Unknown, at(304)),
-            Answer::Noted
-        );
-        assert_eq!(
-            state.judge(Signal::TERM, Origin::Unknown, at(400)),
-            Answer::AtOnce
-        );
-    }
-
-    #[test]
-    fn after_a_programmatic_stop_the_first_signal_is_polite() {
-        let state = state(Duration::ZERO, Escalation::SecondSignal);
-        assert!(state.node.decide("by hand".into()).is_ok());
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Unknown, at(0)),
-            Answer::Noted
-        );
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Unknown, at(1)),
-            Answer::Force
-        );
-    }
-
-    #[test]
-    fn never_never_forces() {
-        let state = state(Duration::ZERO, Escalation::Never);
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Unknown, at(0)),
-            Answer::Stop
-        );
-        for n in 1..100 {
-            assert_eq!(
-                state.judge(Signal::INT, Origin::Unknown, at(n)),
-                Answer::Noted
-            );
-        }
-    }
-
-    #[test]
-    fn ended_or_forced_is_one_decision() {
-        let state = state(Duration::ZERO, Escalation::SecondSignal);
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Unknown, at(0)),
-            Answer::Stop
-        );
-        assert_eq!(
-            state.judge(Signal::INT, Origin::Unknown, at(1)),
-            Answer::Force
-        );
-        assert!(!state.node.advance(Stage::Stopped, Stage::Ended));
-    }
-
-    #[test]
-    fn after_the_end_a_first_signal_is_nobody_s_and_a_second_still_ends_the_process() {
-        let ended = state(MS * 300, Escalation::SecondSignal);
-        assert!(ended.node.decide("by hand".into()).is_ok());
-        assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
-        assert_eq!(
-            ended.judge(Signal::TERM, Origin::Unknown, at(0)),
-            Answer::AsBefore
-        );
-        let ended = state(MS * 300, Escalation::SecondSignal);
-        assert_eq!(
-            ended.judge(Signal::TERM, Origin::Unknown, at(0)),
-            Answer::Stop
-        );
-        assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
-        // The same key press, once more.
-        assert_eq!(
-            ended.judge(Signal::TERM, Origin::Unknown, at(4)),
-            Answer::Noted
-        );
-        assert_eq!(
-            ended.judge(Signal::TERM, Origin::Unknown, at(400)),
-            Answer::Force
-        );
-    }
-}
+mod tests;

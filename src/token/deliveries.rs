@@ -88,6 +88,8 @@ pub(crate) struct Deliveries {
     /// When the first signal came, in nanoseconds, never 0 then: the one that escalation and
     /// debounce count from.
     polite: AtomicU64,
+    /// When the one came that ended a linger: from then on it is the first, in the same way.
+    insisted: AtomicU64,
     claimed: AtomicUsize,
     records: [Record; RECORDS],
     late: Mutex<Late>,
@@ -105,6 +107,7 @@ impl Deliveries {
     pub(crate) fn new() -> Self {
         Self {
             polite: AtomicU64::new(0),
+            insisted: AtomicU64::new(0),
             claimed: AtomicUsize::new(0),
             records: Default::default(),
             late: Mutex::new(Late::default()),
@@ -120,6 +123,22 @@ impl Deliveries {
             .compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
             .map_err(Tick::from_nanos)
+    }
+
+    /// Makes this delivery the one that ends the linger, if there was none. Async-signal-safe.
+    pub(crate) fn insist(&self, now: Tick) -> bool {
+        let now = now.nanos().max(1);
+        self.insisted
+            .compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// When a delivery ended the linger, if one did. Async-signal-safe.
+    pub(crate) fn insisted(&self) -> Option<Tick> {
+        match self.insisted.load(Ordering::Acquire) {
+            0 => None,
+            nanos => Some(Tick::from_nanos(nanos)),
+        }
     }
 
     /// Keeps a delivery and says where. Async-signal-safe.
@@ -145,17 +164,17 @@ impl Deliveries {
             )
     }
 
-    /// The signals from the record `from` on, without the winner; and where the next will be.
+    /// The signals from the record `from` on, without the winner and the one that ended a linger; and where the next will be.
     pub(crate) fn after(&self, from: usize, winner: Word) -> (Vec<SignalReceived>, usize) {
         let won = (winner.by() == By::Signal).then(|| winner.record());
         let filled = self.records.iter().map_while(Record::read).enumerate();
-        let new = filled
-            .skip(from)
-            .map(|(index, (_, received))| (index, received));
-        let new: Vec<_> = new.collect();
+        let new: Vec<_> = filled.skip(from).collect();
         let next = from + new.len();
-        let ignored = new.into_iter().filter(|(index, _)| Some(*index) != won);
-        (ignored.map(|(_, received)| received).collect(), next)
+        let ended_the_linger = self.insisted();
+        let ignored = new
+            .into_iter()
+            .filter(|(index, (when, _))| Some(*index) != won && Some(*when) != ended_the_linger);
+        (ignored.map(|(_, (_, received))| received).collect(), next)
     }
 
     /// Keeps a reason of the program's that did not win.

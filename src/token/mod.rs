@@ -27,6 +27,8 @@ pub(crate) use grace::{GraceClock, SLICE, after};
 pub use iter::{UntilStopped, UntilStoppedIter};
 pub(crate) use node::{Ending, Node};
 pub use on_stop::OnStop;
+#[cfg(test)]
+pub(crate) use word::NO_RECORD;
 pub(crate) use word::{By, Stage};
 
 /// Asks for a stop.
@@ -211,14 +213,13 @@ impl StopToken {
     }
 
     /// How much of the grace period is left; `None` while the program runs, and for a source without
-    /// a coordinator. A [stage](crate::Stage)'s token has it from the program's stop on.
+    /// a coordinator. A [stage](crate::Stage)'s token has it from the program's stop on. With a
+    /// [linger](crate::ShutdownBuilder::linger) it counts from the signal, before the stop.
     ///
     /// The [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) at its end belongs to the
     /// hooks: work that is still held by then is reported as abandoned.
     pub fn time_left(&self) -> Option<Duration> {
-        let ending = self.node.ending()?;
-        let stop = self.node.stop_tick()?;
-        Some(ending.clock.deadline(stop).since(ending.clock.now(stop)))
+        self.node.time_left()
     }
 
     /// P2: only called after the stop has been seen.

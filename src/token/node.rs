@@ -183,6 +183,15 @@ impl Node {
         word.is_stopped().then(|| word.when())
     }
 
+    /// Of the grace period, which begins at the stop, or with the signal that announces it.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let (word, ending) = (self.timed().word(), self.ending()?);
+        (word.stage() != Stage::Running).then(|| {
+            let begin = word.when();
+            ending.clock.deadline(begin).since(ending.clock.now(begin))
+        })
+    }
+
     /// The time: since the stop, on the clock of the grace period.
     pub(crate) fn now(&self) -> Tick {
         match (self.stop_tick(), self.ending()) {

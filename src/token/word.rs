@@ -8,6 +8,8 @@
 //! Whoever moves the word away from `Running` decides the reason (P3), and everything that the
 //! reason needs is either in the word or was written before it (P2).
 
+use std::time::Duration;
+
 use crate::clock::Tick;
 use crate::reason::Signal;
 
@@ -133,6 +135,11 @@ impl Word {
     pub(crate) fn when(self) -> Tick {
         Tick::from_nanos((self.0 >> WHEN_SHIFT) << UNIT)
     }
+
+    /// The same, rounded up: for what must last so long from then on.
+    pub(crate) fn when_at_latest(self) -> Tick {
+        self.when() + Duration::from_nanos(1 << UNIT)
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +158,7 @@ mod tests {
         assert_eq!(word.signal(), Signal::TERM);
         assert_eq!(word.record(), 7);
         assert!(now.since(word.when()).as_nanos() < 1 << UNIT);
+        assert!(word.when() <= now && now <= word.when_at_latest());
         assert_eq!(Word::from_bits(0), Word::RUNNING);
     }
 }

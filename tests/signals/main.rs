@@ -27,6 +27,7 @@ mod harness;
 mod hooks;
 mod install;
 mod limits;
+mod linger;
 mod pid1;
 mod pty;
 mod sender;
@@ -54,6 +55,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     hooks::SCENARIOS,
     install::SCENARIOS,
     limits::SCENARIOS,
+    linger::SCENARIOS,
     pid1::SCENARIOS,
     pty::SCENARIOS,
     sender::SCENARIOS,
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         storm::tests(),
         pid1::tests(),
         pty::tests(),
+        linger::tests(),
         sender::tests(),
     ];
     let arguments = libtest_mimic::Arguments::from_args();

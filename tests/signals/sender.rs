@@ -122,7 +122,7 @@ fn a_sender_cannot_forge_a_line() {
 }
 
 /// Stops the program as `SIGSTOP` does: nothing of it runs until `SIGCONT`.
-fn freeze(program: &mut Program) {
+pub(crate) fn freeze(program: &mut Program) {
     program.signal(Signal::SIGSTOP);
     let deadline = Instant::now() + PATIENCE;
     let flags = WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG;
