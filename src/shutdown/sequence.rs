@@ -25,11 +25,11 @@ pub(crate) fn run(core: &Arc<Core>) {
     if !linger::until_stop(core, &mut teller) {
         return;
     }
-    // While whoever sent the signal is most likely still there to be named.
-    let _ = core.node.reason();
     // P4: threads and channels before anything else.
     let announcement = Announcement::of(&core.node);
     core.wake_waiters();
+    // While whoever sent the signal is most likely still there to be named.
+    let _ = core.node.reason();
     // P22.
     core.work.own.close();
     teller.stopping(core);
