@@ -125,6 +125,10 @@ fn terminal(how: &str) -> ExitCode {
     tell("ready");
     let report = shutdown.wait();
     tell(origin(report.reason()));
+    if how == "read" || how == "forwarded" {
+        // When the leader of a session dies, the system throws away what nobody has read yet.
+        crate::child::hear();
+    }
     report.exit()
 }
 
@@ -141,10 +145,12 @@ fn origin(reason: &StopReason) -> &'static str {
 
 /// The exit policy's second row: the shell sees that its user wanted an end, and the second program is never started.
 fn one_ctrl_c_ends_a_shell_loop() {
-    let mut shell = on_a_terminal(&Launch::new("terminal"), LOOP);
+    let mut shell = on_a_terminal(&Launch::new("terminal").argument("read"), LOOP);
     shell.expect("ready");
     until_it_waits(&shell);
     shell.type_in(CTRL_C);
+    shell.expect("terminal");
+    shell.say("read");
     shell.end().assert(
         End::Signal(Signal::SIGINT as i32),
         &["ready", "hook", "terminal"],
@@ -169,9 +175,11 @@ fn sigterm_to_the_program_does_not_end_a_shell_loop() {
 
 /// `Origin::Terminal`.
 fn ctrl_c_comes_from_the_terminal() {
-    let mut program = on_a_terminal(&Launch::new("terminal"), &[]);
+    let mut program = on_a_terminal(&Launch::new("terminal").argument("read"), &[]);
     program.expect("ready");
     program.type_in(CTRL_C);
+    program.expect("terminal");
+    program.say("read");
     program.end().assert(
         End::Signal(Signal::SIGINT as i32),
         &["ready", "hook", "terminal"],
@@ -212,6 +220,8 @@ fn ctrl_c_twice_by_a_forwarding_parent_is_one_request() {
     program.expect("waits");
     program.signal(Signal::SIGINT);
     program.say("go");
+    program.expect("terminal");
+    program.say("read");
     let lines = ["ready", "waits", "hook", "terminal"];
     program
         .end()
