@@ -6,7 +6,7 @@
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
+use super::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
 
 /// Its name: `"SIGTERM"`, or `"signal 40"` for one without.
 impl Serialize for Signal {
@@ -32,10 +32,11 @@ impl Serialize for Origin {
     }
 }
 
-/// `{"signal": "SIGTERM", "number": 15, "origin": {…}}`.
+/// `{"signal": "SIGTERM", "number": 15, "origin": {…}, "sender": "docker-init"}`; the sender's name is
+/// null where it is not known.
 impl Serialize for SignalReceived {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_struct("SignalReceived", 3)?;
+        let mut map = serializer.serialize_struct("SignalReceived", 4)?;
         signal(&mut map, self)?;
         map.end()
     }
@@ -45,7 +46,7 @@ impl Serialize for SignalReceived {
 ///
 /// | `kind` | and |
 /// |---|---|
-/// | `signal` | `signal`, `number`, `origin`, as in [`SignalReceived`] |
+/// | `signal` | `signal`, `number`, `origin`, `sender`, as in [`SignalReceived`] |
 /// | `requested` | `request` |
 /// | `completed`, `end_of_stream`, `dropped` | |
 /// | `failed` | `error` |
@@ -57,7 +58,7 @@ impl Serialize for StopReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let parts: &[(&'static str, &str)] = match self {
             Self::Signal(received) => {
-                let mut map = tagged(serializer, "StopReason", "signal", 4)?;
+                let mut map = tagged(serializer, "StopReason", "signal", 5)?;
                 map.serialize_field("text", &Text(self))?;
                 signal(&mut map, received)?;
                 return map.end();
@@ -98,6 +99,13 @@ impl Serialize for Phase {
     }
 }
 
+/// `"ready"`, `"lingering"`, `"draining"` or `"ended"`.
+impl Serialize for Readiness {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A map: `kind` is `"out_of_time"`, `"stopping"`, `"failed"` with an `error`, `"commit_failed"`,
 /// `"panicked"` or `"dropped"`.
 impl Serialize for Interruption {
@@ -121,7 +129,8 @@ impl Serialize for Interruption {
 fn signal<M: SerializeStruct>(map: &mut M, received: &SignalReceived) -> Result<(), M::Error> {
     map.serialize_field("signal", &received.signal)?;
     map.serialize_field("number", &received.signal.number())?;
-    map.serialize_field("origin", &received.origin)
+    map.serialize_field("origin", &received.origin)?;
+    map.serialize_field("sender", &received.sender_name())
 }
 
 /// A map that begins with its `kind` and has so many fields more.

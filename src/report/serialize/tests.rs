@@ -1,8 +1,9 @@
 use serde_json::{Value, json, to_value};
 
 use super::*;
-use crate::reason::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
+use crate::reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
 use crate::report::fixture::{drained, everything, hook, inner};
+use crate::sender::SenderName;
 
 /// The report that the documentation shows.
 fn small() -> ShutdownReport {
@@ -135,7 +136,7 @@ fn every_reason_says_its_kind_its_text_and_its_parts() {
         (
             StopReason::Signal(SignalReceived::new(Signal::INT, Origin::Terminal)),
             "signal",
-            json!({"signal": "SIGINT", "number": 2, "origin": {"kind": "terminal"}}),
+            json!({"signal": "SIGINT", "number": 2, "origin": {"kind": "terminal"}, "sender": null}),
         ),
     ];
     for (reason, kind, mut expected) in all {
@@ -152,9 +153,12 @@ fn signals_and_phases_are_their_names() {
     let expected = json!({
         "signal": "signal 40",
         "number": 40,
-        "origin": {"kind": "process", "pid": 7, "uid": 0}
+        "origin": {"kind": "process", "pid": 7, "uid": 0},
+        "sender": null
     });
     assert_eq!(to_value(received).unwrap(), expected);
+    let named = received.named(SenderName::cleaned(b"docker-init"));
+    assert_eq!(to_value(named).unwrap()["sender"], "docker-init");
     let unknown = to_value(Origin::Unknown).unwrap();
     assert_eq!(unknown, json!({"kind": "unknown"}));
     let phases = [
@@ -164,8 +168,9 @@ fn signals_and_phases_are_their_names() {
         Phase::Cleaning,
         Phase::Ended,
     ];
-    let names = json!(["running", "lingering", "draining", "cleaning", "ended"]);
-    assert_eq!(to_value(phases).unwrap(), names);
+    let words = json!(["running", "lingering", "draining", "cleaning", "ended"]);
+    assert_eq!(to_value(phases).unwrap(), words);
+    assert_eq!(to_value(Readiness::Draining).unwrap(), "draining");
 }
 
 #[test]
