@@ -6,6 +6,7 @@ pub(crate) mod serialize;
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use crate::error::UnknownSignal;
 use crate::sender::SenderName;
@@ -346,10 +347,23 @@ impl fmt::Display for Interruption {
 pub(crate) struct Later {
     /// The first of them, in order.
     pub(crate) kept: Vec<StopReason>,
+    /// When each of these came, counted from the stop.
+    pub(crate) at: Vec<Duration>,
     pub(crate) more: usize,
     /// Whether any of them, kept or not, was a failure, or a panic: the exit status depends on it.
     pub(crate) failed: bool,
     pub(crate) panicked: bool,
+}
+
+impl Later {
+    /// Each with its time.
+    pub(crate) fn timed(&self) -> impl Iterator<Item = (Duration, &StopReason)> {
+        let at = |index| self.at.get(index).copied().unwrap_or_default();
+        self.kept
+            .iter()
+            .enumerate()
+            .map(move |(index, reason)| (at(index), reason))
+    }
 }
 
 /// Where a program stands on its way from running to ended.

@@ -93,11 +93,12 @@ fn head(
     for line in lines {
         write!(f, "\n    {line}")?;
     }
-    for later in &report.later.kept {
-        write!(f, "\n{}", fit(&format!("  later: {later}"), WIDTH, unicode))?;
+    for (at, later) in report.later.timed() {
+        let line = format!("  after {}: {later}", time(at));
+        write!(f, "\n{}", fit(&line, WIDTH, unicode))?;
     }
     if report.later.more > 0 {
-        write!(f, "\n  later: {} more", report.later.more)?;
+        write!(f, "\n  and {} more reasons", report.later.more)?;
     }
     if report.handed_back > 0 {
         write!(f, "\n  items handed back: {}", report.handed_back)?;

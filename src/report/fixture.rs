@@ -115,6 +115,7 @@ pub(super) fn everything() -> Inner {
                 error: "no space left on device".into(),
             },
         ],
+        at: vec![MS * 200, MS * 1200],
         more: 3,
         failed: true,
         panicked: false,

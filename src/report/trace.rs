@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::rows::{Group, Row, groups};
 use super::{Inner, Outcome, ShutdownReport};
+use crate::reason::StopReason;
 
 /// The lane of the shutdown as a whole.
 const SHUTDOWN: usize = 1;
@@ -33,8 +34,6 @@ impl ShutdownReport {
     /// what was left behind. What many say in the same words is one event with a `count`. The stop,
     /// the later reasons and hooks that were skipped are instants (`"ph": "i"`). How it ended and
     /// where it was registered are among the `args`.
-    ///
-    /// When a later reason came is not known: they all stand at the stop, and say so.
     ///
     /// The format is defined in [Trace Event Format], by the Chromium project.
     ///
@@ -109,22 +108,18 @@ impl Trace {
         let event = event.time("ts", Duration::ZERO).time("dur", report.took);
         self.push(event.object("args", args));
         let stop = format!("stop: {}", report.reason);
-        self.instant(
-            &stop,
-            Object::new().text("reason", &report.reason.to_string()),
-        );
-        for later in &report.later.kept {
-            let args = Object::new()
-                .text("reason", &later.to_string())
-                .text("time", "after the stop, not known when");
-            self.instant(&format!("later: {later}"), args);
+        self.instant(&stop, Duration::ZERO, &report.reason);
+        for (at, later) in report.later.timed() {
+            // The clock of the report leaves out the time in which the process was suspended.
+            self.instant(&format!("later: {later}"), at.min(report.took), later);
         }
     }
 
-    /// At the stop, across all lanes of the process.
-    fn instant(&mut self, name: &str, args: Object) {
+    /// Across all lanes of the process.
+    fn instant(&mut self, name: &str, at: Duration, reason: &StopReason) {
+        let args = Object::new().text("reason", &reason.to_string());
         let event = self.event("i", name, SHUTDOWN).text("cat", "stop");
-        let event = event.time("ts", Duration::ZERO).text("s", "p");
+        let event = event.time("ts", at).text("s", "p");
         self.push(event.object("args", args));
     }
 

@@ -216,8 +216,14 @@ impl Deliveries {
         more += self.claimed.load(Ordering::Relaxed).saturating_sub(RECORDS);
         more += all.len().saturating_sub(KEPT);
         all.truncate(KEPT);
+        let stop = winner.when();
+        let (at, kept) = all
+            .into_iter()
+            .map(|(when, reason)| (when.since(stop), reason))
+            .unzip();
         Later {
-            kept: all.into_iter().map(|(_, reason)| reason).collect(),
+            kept,
+            at,
             more,
             failed,
             panicked,
@@ -227,7 +233,11 @@ impl Deliveries {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const LATER: Duration = Duration::from_millis(5);
 
     #[test]
     fn keeps_sixteen_and_counts_the_rest() {
@@ -237,13 +247,14 @@ mod tests {
         let first = deliveries.record(Signal::TERM, origin, now);
         let word = Word::by_signal(crate::token::word::Stage::Stopped, Signal::TERM, first, now);
         for _ in 0..40 {
-            deliveries.record(Signal::INT, Origin::Terminal, now);
+            deliveries.record(Signal::INT, Origin::Terminal, now + LATER);
         }
         deliveries.too_late("late".into());
         assert_eq!(deliveries.received(word).origin, origin);
         let later = deliveries.later(word);
         assert_eq!(later.kept.len() + later.more, 41);
         assert_eq!(later.kept.len(), KEPT);
+        assert_eq!(later.at, [LATER; KEPT]);
         assert!(
             later
                 .kept

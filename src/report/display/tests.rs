@@ -5,9 +5,9 @@ use crate::report::{DrainOutcome, Holder, HookOutcome, ShutdownReport};
 
 const EVERYTHING: &str = "\
 shutdown: incomplete in 2.6 s (SIGTERM from pid 4242, uid 1000)
-  later: requested: the disk is full
-  later: task write failed: no space left on device
-  later: 3 more
+  after 200 ms: requested: the disk is full
+  after 1.2 s: task write failed: no space left on device
+  and 3 more reasons
   items handed back: 5
                          0 ───────────────── 1.3 s ───────────── 2.6 s
   owner main             █                                               30 ms  ended

@@ -76,6 +76,8 @@ fn the_stop_and_what_came_later_are_instants() {
             "goodbye"
         ]
     );
+    let times: Vec<_> = events["i"].iter().map(|event| &event["ts"]).collect();
+    assert_eq!(times, [0.0, 200_000.0, 1_200_000.0, 2_600_000.0]);
     assert!(events["i"][..3].iter().all(|event| event["s"] == "p"));
     assert_eq!(events["i"][3]["args"]["outcome"], "skipped");
 }
