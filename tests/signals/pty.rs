@@ -149,6 +149,7 @@ fn one_ctrl_c_ends_a_shell_loop() {
     shell.expect("ready");
     until_it_waits(&shell);
     shell.type_in(CTRL_C);
+    shell.expect("hook");
     shell.expect("terminal");
     shell.say("read");
     shell.end().assert(
@@ -178,6 +179,7 @@ fn ctrl_c_comes_from_the_terminal() {
     let mut program = on_a_terminal(&Launch::new("terminal").argument("read"), &[]);
     program.expect("ready");
     program.type_in(CTRL_C);
+    program.expect("hook");
     program.expect("terminal");
     program.say("read");
     program.end().assert(
@@ -220,6 +222,7 @@ fn ctrl_c_twice_by_a_forwarding_parent_is_one_request() {
     program.expect("waits");
     program.signal(Signal::SIGINT);
     program.say("go");
+    program.expect("hook");
     program.expect("terminal");
     program.say("read");
     let lines = ["ready", "waits", "hook", "terminal"];
