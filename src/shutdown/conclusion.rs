@@ -176,8 +176,9 @@ impl Core {
             .unwrap_or_default();
         let hooks = self.hooks.reports(verdict.is_some());
         let (stop, _) = self.span();
-        let took = self.node.now().since(stop);
         let mut drained = self.work.reports(verdict.is_some());
+        // After all rows, so that none ends later than the whole.
+        let took = self.node.now().since(stop);
         let mut left = |name: Cow<'static, str>, holder| {
             drained.push(DrainReport {
                 name,

@@ -180,8 +180,8 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
         hand_backs
     }
 
-    fn settle(&self) -> Vec<Duration> {
-        let now = Tick::now();
+    fn settle(&self) -> Vec<DrainReport> {
+        let took = self.common.home.node.since_stop();
         let state = self.state.lock();
         // Nothing is cloned here: the last share of a payload is not the runner's to drop.
         let open = state.items.iter().filter(|(_, cell)| {
@@ -189,7 +189,16 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
                 .into_iter()
                 .any(|stand| cell.advance(stand, Stand::Undecided))
         });
-        open.map(|(_, cell)| now.since(cell.since)).collect()
+        let report = |_| DrainReport {
+            name: self.common.name.clone(),
+            holder: Holder::Item,
+            outcome: DrainOutcome::Undecided,
+            started: Duration::ZERO,
+            took,
+            stage: None,
+            location: self.common.location,
+        };
+        open.map(report).collect()
     }
 
     fn location(&self) -> &'static Location<'static> {

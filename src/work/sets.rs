@@ -2,7 +2,6 @@
 
 use std::panic::Location;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::hook::Name;
@@ -29,9 +28,8 @@ pub(crate) trait AnySet: Send + Sync {
     /// The time for draining is over: takes back whatever is running, and gives the calls that hand
     /// it back.
     fn interrupt(self: Arc<Self>) -> Vec<HandBackCall>;
-    /// The time for handing back is over: what has no verdict gets none. How long each of them has
-    /// been in flight.
-    fn settle(&self) -> Vec<Duration>;
+    /// The time for handing back is over: what has no verdict gets none.
+    fn settle(&self) -> Vec<DrainReport>;
     fn location(&self) -> &'static Location<'static>;
     /// Which set it is a shard of.
     fn set(&self) -> usize;
@@ -167,15 +165,7 @@ impl Sets {
         let mut reports = Vec::new();
         let mut state = self.state.lock();
         for set in &state.held {
-            reports.extend(set.settle().into_iter().map(|took| DrainReport {
-                name: set.name().clone(),
-                holder: Holder::Item,
-                outcome: DrainOutcome::Undecided,
-                started: Duration::ZERO,
-                took,
-                stage: None,
-                location: set.location(),
-            }));
+            reports.extend(set.settle());
         }
         let more = std::mem::take(&mut state.failed_more);
         let mut failed = std::mem::take(&mut state.failed);
