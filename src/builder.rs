@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::process::{ExitCode, Termination};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::coordinator::ShutdownCoordinator;
@@ -24,6 +24,9 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 
 /// A stderr that nobody reads may hold up a failed installation for so long.
 const SHOW: Duration = Duration::from_secs(1);
+
+/// Those who are told the report wait so long for the error to be shown.
+const BEFORE_LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// How a program is shut down. Made by [`ShutdownCoordinator::builder`]; ends in
 /// [`install`](Self::install) or [`run`](Self::run).
@@ -253,7 +256,14 @@ impl ShutdownBuilder {
                 return ExitCode::FAILURE;
             }
         };
-        coordinator.on_report(|report| {
+        let shown = Arc::new(OnceLock::<Aside>::new());
+        let said = Arc::clone(&shown);
+        coordinator.on_report(move |report| {
+            // The error comes first, and the program's own last words are the last. Not for long: a
+            // stderr that nobody reads must not keep those from being called.
+            if let Some(said) = said.get() {
+                said.wait(BEFORE_LAST_WORDS);
+            }
             if report.outcome() != Outcome::Clean {
                 // Nobody is left to tell when this fails.
                 let _ = writeln!(std::io::stderr(), "{report}");
@@ -265,7 +275,6 @@ impl ShutdownBuilder {
                 .map(drop)
                 .map_err(|error| panic::show_and_drop(error, stopped_probe::show))
         }));
-        let mut shown = None;
         match ended {
             Ok(Ok(())) => {}
             // A `Stopped` of a child that was stopped by itself is an error like any other.
@@ -274,7 +283,9 @@ impl ShutdownBuilder {
                 coordinator.core().stop(StopReason::Failed {
                     error: error.clone(),
                 });
-                shown = Aside::start("winddown-stderr", move || show(&error)).ok();
+                if let Ok(aside) = Aside::start("winddown-stderr", move || show(&error)) {
+                    let _ = shown.set(aside);
+                }
             }
             Err(payload) => {
                 let message = panic::message(payload);
@@ -282,7 +293,7 @@ impl ShutdownBuilder {
             }
         }
         let report = coordinator.shutdown();
-        if let Some(shown) = shown {
+        if let Some(shown) = shown.get() {
             shown.wait(coordinator.core().time_for_last_words());
         }
         drop(coordinator);
