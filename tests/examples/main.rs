@@ -21,6 +21,7 @@ mod process;
 #[path = "../common/pty.rs"]
 mod pty;
 mod server;
+mod stream;
 mod terminal;
 
 use std::process::Stdio;
