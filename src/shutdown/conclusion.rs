@@ -13,6 +13,7 @@ use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Aside, Core, LastWords, stages};
+use crate::sync::Ordering;
 use crate::token::{SLICE, Stage, after};
 
 /// With time to spare they get no more than this: the program wants to end.
@@ -90,6 +91,7 @@ impl Core {
         if let Ok(Some(aloud)) = &aloud {
             aloud.wait(until.since(Tick::now()));
         }
+        self.signals.reported.store(true, Ordering::Release);
         let mut progress = self.progress.lock();
         progress.report = Some(report.clone());
         // Whoever came while the others were being told.

@@ -87,6 +87,8 @@ pub(crate) struct SignalState {
     pub(crate) owner: OwnerWord,
     /// The handlers stand.
     pub(crate) installed: AtomicBool,
+    /// The report has been told, and is there for whoever asks.
+    pub(crate) reported: AtomicBool,
     /// The coordinator is gone: the listener may go too.
     pub(crate) released: AtomicBool,
     forced_at: AtomicU64,
@@ -129,6 +131,7 @@ impl SignalState {
             },
             owner: OwnerWord::default(),
             installed: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             released: AtomicBool::new(false),
             forced_at: AtomicU64::new(0),
         })
@@ -177,6 +180,10 @@ impl SignalState {
         self.answer(signal, now, record, polite)
     }
 
+    fn is_over(&self) -> bool {
+        self.node.word().stage() == Stage::Ended && self.reported.load(Ordering::Acquire)
+    }
+
     /// The second step of `judge`; another handler may have run since the first. `polite` says that
     /// this is the first signal, or when that was.
     fn answer(&self, signal: Signal, now: Tick, record: usize, polite: Result<(), Tick>) -> Answer {
@@ -199,8 +206,10 @@ impl SignalState {
             // The one that came in between lingers, which this one would not have.
             Ok(()) if !lingers && self.end_the_linger() => return Answer::Stop,
             // Escalation counts signals, not stops: after a programmatic stop the first signal is
-            // still the polite one (P8). After the end there is nothing left to be polite about.
-            Ok(()) if self.node.word().stage() == Stage::Ended => return Answer::AsBefore,
+            // still the polite one (P8). After the end there is nothing left to be polite about,
+            // but not before those who are told of it have been told: its old effect would cut
+            // them off.
+            Ok(()) if self.is_over() => return Answer::AsBefore,
             Ok(()) => return Answer::Noted,
             Err(first) => first,
         };

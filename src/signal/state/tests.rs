@@ -109,9 +109,18 @@ fn after_the_end_a_first_signal_is_nobody_s_and_a_second_still_ends_the_process(
     let ended = state(MS * 300, Escalation::SecondSignal);
     assert!(ended.node.decide("by hand".into()).is_ok());
     assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
+    ended.reported.store(true, Ordering::Release);
     assert_eq!(
         ended.judge(Signal::TERM, Origin::Unknown, at(0)),
         Answer::AsBefore
+    );
+    // It is polite as long as the report is being told.
+    let telling = state(MS * 300, Escalation::SecondSignal);
+    assert!(telling.node.decide("by hand".into()).is_ok());
+    assert!(telling.node.advance(Stage::Stopped, Stage::Ended));
+    assert_eq!(
+        telling.judge(Signal::TERM, Origin::Unknown, at(0)),
+        Answer::Noted
     );
     let ended = state(MS * 300, Escalation::SecondSignal);
     assert_eq!(
