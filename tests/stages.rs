@@ -420,3 +420,23 @@ fn a_hold_that_goes_before_its_turn_is_reported_with_its_stage() {
     assert_eq!(early.stage(), Some("sink"));
     assert!(early.took() <= row(&report, "sink").started(), "{report}");
 }
+
+#[test]
+fn p17_the_report_so_far_says_which_stage_a_row_belongs_to() {
+    let shutdown = Arc::new(embedded().install().unwrap());
+    let stage = shutdown.stage("stage");
+    let gone = stage.hold("gone").unwrap();
+    let (tell, told) = mpsc::channel();
+    let inside = Arc::clone(&shutdown);
+    let task = stage.spawn("task", move |token| {
+        token.wait();
+        drop(gone);
+        // The stage is not empty yet, so it has no row of its own.
+        tell.send(inside.wait()).unwrap();
+    });
+    shutdown.stop("now");
+    let so_far = told.recv_timeout(FAR).unwrap();
+    task.unwrap().join().unwrap();
+    assert_eq!(row(&so_far, "gone").stage(), Some("stage"));
+    bounded(move || shutdown.shutdown());
+}

@@ -160,32 +160,29 @@ impl StageState {
             return Vec::new();
         };
         let took = times.empty.unwrap_or_else(|| self.home.node.since_stop());
-        let mut rows = Vec::new();
-        if is_empty || abandon {
-            rows.push(DrainReport {
-                name: self.name.clone(),
-                holder: Holder::Stage,
-                outcome: if is_empty {
-                    DrainOutcome::Ended
-                } else {
-                    DrainOutcome::Abandoned
-                },
-                started,
-                took,
-                location: self.location,
-                stage: None,
-            });
-        }
-        rows.extend(self.home.holders.reports(abandon));
+        let stage = (is_empty || abandon).then(|| DrainReport {
+            name: self.name.clone(),
+            holder: Holder::Stage,
+            outcome: if is_empty {
+                DrainOutcome::Ended
+            } else {
+                DrainOutcome::Abandoned
+            },
+            started,
+            took,
+            location: self.location,
+            stage: None,
+        });
+        let mut rows = self.home.holders.reports(abandon);
         if abandon {
             rows.extend(self.home.sets.settle());
         }
-        for row in rows.iter_mut().skip(1) {
+        for row in &mut rows {
             // What goes before its turn was asked by nobody.
             row.started = row.started.max(started).min(row.took);
             row.stage = Some(self.name.clone());
         }
-        rows
+        stage.into_iter().chain(rows).collect()
     }
 }
 
