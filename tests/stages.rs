@@ -440,3 +440,14 @@ fn p17_the_report_so_far_says_which_stage_a_row_belongs_to() {
     assert_eq!(row(&so_far, "gone").stage(), Some("stage"));
     bounded(move || shutdown.shutdown());
 }
+
+#[test]
+fn a_stage_built_behind_the_stop_is_born_stopped_wherever_the_runner_is() {
+    for _ in 0..200 {
+        let shutdown = embedded().install().unwrap();
+        shutdown.stop("now");
+        let late = shutdown.stage("late");
+        assert_eq!(late.token().reason(), Some(StopReason::from("now")));
+        assert!(late.hold("hold").is_err());
+    }
+}

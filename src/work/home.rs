@@ -225,7 +225,9 @@ impl Work {
             times: Mutex::new(Times::default()),
         });
         let mut stages = self.stages.lock();
-        if stages.closed {
+        // Looked at too: the runner may not have come to the close yet, and what is built after the
+        // stop is born stopped, whoever is faster.
+        if stages.closed || self.own.node.is_stopped() {
             return (stage, false);
         }
         let mut forgotten = Vec::new();
