@@ -451,3 +451,24 @@ fn a_stage_built_behind_the_stop_is_born_stopped_wherever_the_runner_is() {
         assert!(late.hold("hold").is_err());
     }
 }
+
+#[test]
+fn p4_an_on_stop_keeps_its_stage_however_many_are_built_later() {
+    let shutdown = embedded().install().unwrap();
+    let (called, calls) = mpsc::channel();
+    let call = move |name: &'static str| {
+        let called = called.clone();
+        move |_: &StopReason| called.send(name).unwrap()
+    };
+    let stage = shutdown.stage("detached");
+    stage.token().on_stop(call("detached")).detach();
+    drop(stage);
+    let kept = shutdown.stage("kept").token().on_stop(call("kept"));
+    for _ in 0..200 {
+        drop(shutdown.stage("gone"));
+    }
+    shutdown.stop("now");
+    bounded(move || shutdown.shutdown());
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["kept", "detached"]);
+    drop(kept);
+}

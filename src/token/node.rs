@@ -407,6 +407,14 @@ impl Node {
         drop(removed);
     }
 
+    /// An `on_stop` closure waits for the stop.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        let shared = self.shared.lock();
+        shared
+            .as_ref()
+            .is_some_and(|shared| !shared.callbacks.is_empty())
+    }
+
     /// Wakes the threads and channels of a stopped node; the rest is handed out.
     pub(crate) fn wake(&self) -> Option<Waiting> {
         let mut shared = self.shared.lock();

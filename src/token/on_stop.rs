@@ -31,7 +31,8 @@ impl OnStop {
         }
     }
 
-    /// Keeps the closure registered for as long as the token lives.
+    /// Keeps the closure registered for as long as the token lives; a coordinator's, and a stage's,
+    /// lives until its stop.
     pub fn detach(mut self) {
         self.registered = None;
     }
