@@ -10,16 +10,17 @@ use crate::snapshot::ThreadSnapshot;
 
 /// Where `thread` is. `None`: it has gone, or the system does not say.
 pub(crate) fn whereabouts(thread: Thread) -> Option<ThreadSnapshot> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{file}")).ok();
+    let number = thread.number;
+    let read = |file: &str| fs::read_to_string(format!("/proc/self/task/{number}/{file}")).ok();
     let name = read("comm")?.trim_end_matches('\n').to_owned();
-    let state = if thread == said::this_thread() {
+    let state = if number == said::this_thread().number {
         Some("running".to_owned())
     } else {
         let call = read("syscall").and_then(|line| in_words(&line));
         call.or_else(|| asleep_in(&read("wchan")?))
     };
     Some(ThreadSnapshot {
-        id: thread,
+        id: number,
         name,
         state,
     })

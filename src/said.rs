@@ -9,38 +9,44 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::clock::Tick;
 use crate::snapshot::Said;
 use crate::sync::Mutex;
 
-/// A thread: the system's number for it where it is on Linux, one of our own elsewhere; 0 where it
-/// has none.
-pub(crate) type Thread = u32;
-
-struct Words {
-    said: Said,
-    at: Tick,
+/// A thread at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Thread {
+    /// The system's number for it where it is on Linux, one of our own elsewhere; 0 where it has
+    /// none.
+    pub(crate) number: u32,
+    /// How often it had said something by then: no clock is both cheap and fine enough to tell the
+    /// words of one item from those of the next.
+    said: u32,
 }
 
-/// What one thread said last.
-type Board = Mutex<Option<Words>>;
+impl Thread {
+    /// Nobody's.
+    pub(crate) const NONE: Self = Self { number: 0, said: 0 };
+}
 
-static BOARDS: Mutex<BTreeMap<Thread, Arc<Board>>> = Mutex::new(BTreeMap::new());
+/// What one thread said last, and which of its words they are.
+type Board = Mutex<Option<(Said, u32)>>;
+
+static BOARDS: Mutex<BTreeMap<u32, Arc<Board>>> = Mutex::new(BTreeMap::new());
 
 /// This thread's board, which goes with it.
 struct Mine {
-    thread: Thread,
+    number: u32,
     board: Arc<Board>,
 }
 
 thread_local! {
     static MINE: RefCell<Option<Mine>> = const { RefCell::new(None) };
-    static THREAD: Cell<Thread> = const { Cell::new(0) };
+    static THREAD: Cell<Thread> = const { Cell::new(Thread::NONE) };
 }
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        let board = BOARDS.lock().remove(&self.thread);
+        let board = BOARDS.lock().remove(&self.number);
         drop(board);
     }
 }
@@ -70,44 +76,45 @@ pub fn say_progress(what: impl Into<Cow<'static, str>>, done: u64, of: u64) {
 }
 
 fn put(said: Said) {
-    let thread = this_thread();
+    let mut thread = this_thread();
+    thread.said = thread.said.wrapping_add(1);
+    let _ = THREAD.try_with(|known| known.set(thread));
     // A thread that is being taken down has nothing to say any more.
     let _ = MINE.try_with(|mine| {
         let mut mine = mine.borrow_mut();
         let mine = mine.get_or_insert_with(|| {
             let board = Arc::new(Board::default());
-            BOARDS.lock().insert(thread, Arc::clone(&board));
-            Mine { thread, board }
+            BOARDS.lock().insert(thread.number, Arc::clone(&board));
+            let number = thread.number;
+            Mine { number, board }
         });
-        let at = Tick::coarse();
-        let before = mine.board.lock().replace(Words { said, at });
+        let before = mine.board.lock().replace((said, thread.said));
         drop(before);
     });
 }
 
-/// What `thread` has said since `since`.
-pub(crate) fn said_by(thread: Thread, since: Tick) -> Option<Said> {
-    let board = BOARDS.lock().get(&thread).cloned()?;
+/// What `thread` has said since then.
+pub(crate) fn said_since(thread: Thread) -> Option<Said> {
+    let board = BOARDS.lock().get(&thread.number).cloned()?;
     let words = board.lock();
-    words
-        .as_ref()
-        .filter(|words| words.at >= since)
-        .map(|words| words.said.clone())
+    let (said, which) = words.as_ref()?;
+    (*which != thread.said).then(|| said.clone())
 }
 
 /// The thread that asks. The first time it costs a system call.
 pub(crate) fn this_thread() -> Thread {
-    let known = THREAD.try_with(Cell::get).unwrap_or(0);
-    if known != 0 {
+    let known = THREAD.try_with(Cell::get).unwrap_or(Thread::NONE);
+    if known.number != 0 {
         return known;
     }
-    let thread = number();
+    let number = number();
+    let thread = Thread { number, ..known };
     let _ = THREAD.try_with(|known| known.set(thread));
     thread
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn number() -> Thread {
+fn number() -> u32 {
     // "PID/task/TID". Without /proc there is nothing to look a thread up in either.
     let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     let number = link
@@ -117,12 +124,12 @@ fn number() -> Thread {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn number() -> Thread {
+fn number() -> u32 {
     own_number()
 }
 
 /// Above all numbers that the system gives out (Linux has 2^22 of them).
-fn own_number() -> Thread {
+fn own_number() -> u32 {
     use crate::sync::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(1 << 30);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -134,17 +141,19 @@ mod tests {
 
     #[test]
     fn words_go_with_their_thread() {
-        let thread = std::thread::spawn(|| {
-            let start = Tick::coarse();
+        let (start, end) = std::thread::spawn(|| {
+            say("before");
+            let start = this_thread();
+            assert!(said_since(start).is_none());
             say("one");
             say_progress("rows", 3, 9);
-            let said = said_by(this_thread(), start).unwrap();
+            let said = said_since(start).unwrap();
             assert_eq!(said.to_string(), "rows 3 of 9 (33 %)");
-            assert!(said_by(this_thread(), Tick::NEVER).is_none());
-            this_thread()
-        });
-        let thread = thread.join().unwrap();
-        assert!(said_by(thread, Tick::from_nanos(0)).is_none());
-        assert_ne!(thread, this_thread());
+            (start, this_thread())
+        })
+        .join()
+        .unwrap();
+        assert!(said_since(start).is_none() && said_since(end).is_none());
+        assert_ne!(start.number, this_thread().number);
     }
 }

@@ -438,7 +438,7 @@ fn p17_the_report_so_far_says_which_stage_a_row_belongs_to() {
     let so_far = told.recv_timeout(FAR).unwrap();
     task.unwrap().join().unwrap();
     assert_eq!(row(&so_far, "gone").stage(), Some("stage"));
-    bounded(move || shutdown.shutdown());
+    let _ = bounded(move || shutdown.shutdown());
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn p4_an_on_stop_keeps_its_stage_however_many_are_built_later() {
         drop(shutdown.stage("gone"));
     }
     shutdown.stop("now");
-    bounded(move || shutdown.shutdown());
+    let _ = bounded(move || shutdown.shutdown());
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["kept", "detached"]);
     drop(kept);
 }

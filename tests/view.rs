@@ -128,13 +128,28 @@ fn words_of_the_item_before_are_not_those_of_the_next() {
     let shutdown = embedded().install().unwrap();
     let jobs = shutdown.in_flight::<u32>("jobs").on_interrupted(|_| ());
     winddown::say("of nobody");
-    // The ages of items are counted by a clock of a few milliseconds.
-    thread::sleep(Duration::from_millis(20));
-    let item = jobs.reserve().unwrap().fill(1).unwrap();
-    assert!(find(&shutdown.snapshot(), "jobs").said().is_none());
-    winddown::say("of this one");
-    assert!(find(&shutdown.snapshot(), "jobs").said().is_some());
-    drop(item);
+    // One straight after the other: no clock is fine enough to tell them apart.
+    for number in 0..100 {
+        let item = jobs.reserve().unwrap().fill(number).unwrap();
+        let hold = shutdown.hold("hold").unwrap();
+        assert!(find(&shutdown.snapshot(), "jobs").said().is_none());
+        assert!(find(&shutdown.snapshot(), "hold").said().is_none());
+        winddown::say("of this one");
+        assert!(find(&shutdown.snapshot(), "jobs").said().is_some());
+        assert!(find(&shutdown.snapshot(), "hold").said().is_some());
+        drop((item, hold));
+    }
+}
+
+#[test]
+fn words_of_the_hook_before_are_not_those_of_the_next() {
+    let shutdown = embedded().install().unwrap();
+    let (tell, told) = mpsc::channel();
+    let handle = shutdown.handle();
+    shutdown.hook("next", move || tell.send(handle.snapshot()).unwrap());
+    shutdown.hook("before", || winddown::say("of the one before"));
+    let _ = bounded(move || shutdown.shutdown());
+    assert!(find(&told.try_recv().unwrap(), "next").said().is_none());
 }
 
 #[test]

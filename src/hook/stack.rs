@@ -55,8 +55,6 @@ pub(super) struct Running {
     pub(super) started: Tick,
     pub(super) deadline: Tick,
     pub(super) thread: Thread,
-    /// As `started`, on the clock that words are dated by.
-    began: Tick,
 }
 
 impl Running {
@@ -71,7 +69,6 @@ impl Running {
             started,
             deadline: started + time,
             thread: said::this_thread(),
-            began: Tick::coarse(),
         };
         (running, entry.body)
     }
@@ -326,13 +323,13 @@ impl Hooks {
         let elsewhere = state.elsewhere.iter().map(|(_, running)| running);
         let running = state.running.iter().chain(elsewhere).map(|running| {
             let age = now.since(running.started);
-            let said = said::said_by(running.thread, running.began);
+            let said = said::said_since(running.thread);
             let row = here(&running.name, running.holder, running.location, Some(age));
             (StillHere { said, ..row }, running.thread)
         });
         let waiting = state.stack.iter_newest_first().map(|entry| {
             let row = here(&entry.name, entry.holder, entry.location, None);
-            (row, 0)
+            (row, Thread::NONE)
         });
         let rows = running.chain(waiting).take(most).collect();
         let all = state.elsewhere.len() + state.stack.len() + usize::from(state.running.is_some());

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::blocked::whereabouts;
 use crate::reason::Phase;
 use crate::report::Holder;
+use crate::said::{self, Thread};
 use crate::shutdown::Core;
 use crate::snapshot::{Snapshot, StillHere};
 
@@ -26,7 +27,7 @@ impl Core {
                 location: self.location,
                 age: Some(self.installed.elapsed()),
                 count: 1,
-                said: crate::said::said_by(self.owner_thread, self.installed),
+                said: said::said_since(self.owner_thread),
                 thread: None,
             };
             rows.push((owner, self.owner_thread));
@@ -42,7 +43,7 @@ impl Core {
                 said: None,
                 thread: None,
             };
-            rows.push((callbacks, 0));
+            rows.push((callbacks, Thread::NONE));
         }
         let (hooks, all_hooks) = self.hooks.still_here(MOST);
         let more = more_work + all_hooks.saturating_sub(hooks.len());
@@ -50,7 +51,7 @@ impl Core {
         let stopping = phase >= Phase::Draining;
         let mut looked = 0;
         let holders = rows.into_iter().map(|(mut here, thread)| {
-            if stopping && thread != 0 && here.age.is_some() && looked < THREADS {
+            if stopping && thread != Thread::NONE && here.age.is_some() && looked < THREADS {
                 looked += 1;
                 here.thread = whereabouts(thread);
             }

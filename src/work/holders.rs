@@ -233,7 +233,7 @@ impl Holders {
                 said: held
                     .said
                     .clone()
-                    .or_else(|| said::said_by(held.thread, held.since)),
+                    .or_else(|| said::said_since(held.thread)),
                 thread: None,
             };
             (here, held.thread)

@@ -303,7 +303,7 @@ impl Work {
             if stage.is_empty() {
                 continue;
             }
-            rows.push((stage.still_here(), 0));
+            rows.push((stage.still_here(), Thread::NONE));
             let (mine, hidden) = stage.home.still_here(most);
             rows.extend(mine.into_iter().map(|(here, thread)| {
                 let stage = Some(stage.name.clone());

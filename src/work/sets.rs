@@ -125,7 +125,7 @@ impl Sets {
                 continue;
             }
             let oldest = shards.iter().filter_map(|set| set.oldest()).min();
-            let (since, thread) = oldest.unwrap_or((now, 0));
+            let (since, thread) = oldest.unwrap_or((now, Thread::NONE));
             let here = StillHere {
                 holder: Holder::Item,
                 name: shards[0].name().clone(),
@@ -133,7 +133,7 @@ impl Sets {
                 location: shards[0].location(),
                 age: Some(now.since(since)),
                 count,
-                said: said::said_by(thread, since),
+                said: said::said_since(thread),
                 thread: None,
             };
             open.push((here, thread));
