@@ -11,7 +11,11 @@ use crate::snapshot::ThreadSnapshot;
 /// Where `thread` is. `None`: it has gone, or the system does not say.
 pub(crate) fn whereabouts(thread: Thread) -> Option<ThreadSnapshot> {
     let number = thread.number;
-    let read = |file: &str| fs::read_to_string(format!("/proc/self/task/{number}/{file}")).ok();
+    let read = |file: &str| {
+        let bytes = fs::read(format!("/proc/self/task/{number}/{file}")).ok()?;
+        // The system cuts a name after 15 bytes, also in the middle of a letter.
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
     let name = read("comm")?.trim_end_matches('\n').to_owned();
     let state = if number == said::this_thread().number {
         Some("running".to_owned())
@@ -169,6 +173,17 @@ mod tests {
         assert_eq!(what("anon_inode:[eventpoll]"), "an eventpoll descriptor");
         assert_eq!(what("/dev/pts/3"), "the terminal /dev/pts/3");
         assert_eq!(what("/var/log/a: b"), "/var/log/a: b");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_whose_name_is_cut_in_a_letter_is_found() {
+        let found = std::thread::spawn(|| {
+            fs::write("/proc/thread-self/comm", b"thread of gr\xc3").unwrap();
+            whereabouts(said::this_thread())
+        });
+        let found = found.join().unwrap().unwrap();
+        assert_eq!(found.name, "thread of gr\u{fffd}");
     }
 
     #[cfg(target_os = "linux")]
