@@ -349,3 +349,30 @@ fn a_signal_that_changes_nothing_is_an_event() {
         .filter(|event| matches!(event, Event::SignalIgnored(_)));
     assert_eq!(again.count(), 0, "told once");
 }
+
+#[test]
+fn a_snapshot_of_thousands_is_bounded_and_counts_the_rest() {
+    let shutdown = embedded().install().unwrap();
+    let mut holds = Vec::new();
+    for _ in 0..3 {
+        let stage = shutdown.stage("stage");
+        holds.extend((0..600).map(|_| stage.hold("hold").unwrap()));
+    }
+    let snapshot = shutdown.snapshot();
+    let rows = snapshot.holders().iter();
+    let shown = rows.filter(|here| here.holder() == Holder::Hold).count();
+    assert_eq!((shown, snapshot.more()), (1000, 800));
+}
+
+#[test]
+fn who_is_late_is_named_behind_any_number_of_empty_stages() {
+    let shutdown = embedded().install().unwrap();
+    let last = shutdown.stage("last");
+    let late = last.hold("late").unwrap();
+    let stages: Vec<_> = (0..1500).map(|_| shutdown.stage("empty")).collect();
+    shutdown.stop("now");
+    last.token().wait();
+    assert_eq!(find(&shutdown.snapshot(), "late").stage(), Some("last"));
+    drop((late, stages));
+    let _ = bounded(move || shutdown.shutdown());
+}

@@ -56,12 +56,15 @@ impl Home {
         self.holders.is_empty() && self.sets.is_empty()
     }
 
-    fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
-        let (mut rows, holders) = self.holders.still_here(most);
-        let (items, sets) = self.sets.still_here(most);
-        let more = (holders + sets).saturating_sub(rows.len() + items.len());
+    fn still_here(&self, room: &mut Room) -> Vec<(StillHere, Thread)> {
+        let (mut rows, all) = self.holders.still_here(room.holders);
+        room.holders -= rows.len();
+        room.more += all - rows.len();
+        let (items, all) = self.sets.still_here(room.sets);
+        room.sets -= items.len();
+        room.more += all - items.len();
         rows.extend(items);
-        (rows, more)
+        rows
     }
 
     /// Admits nothing from now on (P22).
@@ -69,6 +72,15 @@ impl Home {
         self.holders.close();
         self.sets.close();
     }
+}
+
+/// How many rows of each kind a snapshot still has room for, in all stages together, and how many it
+/// had no room for.
+struct Room {
+    stages: usize,
+    holders: usize,
+    sets: usize,
+    more: usize,
 }
 
 /// The state of one stage.
@@ -293,25 +305,33 @@ impl Work {
     }
 
     /// Everybody who is still here, with their threads: the coordinator's own, then each stage and
-    /// what is in it, the one that stops first first. At most `most` of a kind and home; and how many
-    /// more there are.
+    /// what is in it, the one that stops first first. At most `most` of a kind; and how many more
+    /// there are.
     pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
-        let (mut rows, mut more) = self.own.still_here(most);
-        let stages = self.stages();
-        more += stages.len().saturating_sub(most);
-        for stage in stages.iter().rev().take(most) {
+        let mut room = Room {
+            stages: most,
+            holders: most,
+            sets: most,
+            more: 0,
+        };
+        let mut rows = self.own.still_here(&mut room);
+        for stage in self.stages().iter().rev() {
             if stage.is_empty() {
                 continue;
             }
-            rows.push((stage.still_here(), Thread::NONE));
-            let (mine, hidden) = stage.home.still_here(most);
+            if room.stages > 0 {
+                room.stages -= 1;
+                rows.push((stage.still_here(), Thread::NONE));
+            } else {
+                room.more += 1;
+            }
+            let mine = stage.home.still_here(&mut room);
             rows.extend(mine.into_iter().map(|(here, thread)| {
                 let stage = Some(stage.name.clone());
                 (StillHere { stage, ..here }, thread)
             }));
-            more += hidden;
         }
-        (rows, more)
+        (rows, room.more)
     }
 
     /// Takes back what is running, and gives the calls that hand it back.
