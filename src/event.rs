@@ -1,12 +1,12 @@
 //! What happens on the way from the stop to the report: plain data, no locks.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::panic::Location;
 use std::time::Duration;
 
 use crate::reason::{Interruption, Phase, Signal, SignalReceived, StopReason};
-use crate::report::{Holder, HookReport, ShutdownReport};
+use crate::report::{Holder, HookReport, ShutdownReport, clean, locale_is_utf8};
 use crate::snapshot::Snapshot;
 
 /// One thing that happened; what [`ShutdownHandle::events`](crate::ShutdownHandle::events) gives.
@@ -92,6 +92,15 @@ pub enum Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.in_words(&mut line)?;
+        // Names and reasons are anybody's: none of them breaks the line.
+        f.write_str(&clean(&line, locale_is_utf8()))
+    }
+}
+
+impl Event {
+    fn in_words(&self, f: &mut String) -> fmt::Result {
         match self {
             Self::Lingering { signal, linger } => write!(f, "lingering for {linger:?}: {signal}"),
             Self::Stopping(reason) => write!(f, "stopping: {reason}"),

@@ -376,3 +376,17 @@ fn who_is_late_is_named_behind_any_number_of_empty_stages() {
     drop((late, stages));
     let _ = bounded(move || shutdown.shutdown());
 }
+
+#[test]
+fn an_event_is_one_line_whatever_the_names_are() {
+    let shutdown = embedded().install().unwrap();
+    let events = shutdown.events();
+    drop(shutdown.stage("a\nstage"));
+    shutdown.hook("a\u{1b}[2Jhook", || Err::<(), _>("an\nerror"));
+    shutdown.stop("a\nreason");
+    let _ = bounded(move || shutdown.shutdown());
+    for event in events {
+        let line = event.to_string();
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+}
