@@ -15,7 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::{FAR, SHORT, bounded, embedded};
-use winddown::{DrainOutcome, DrainReport, Holder, Outcome, ShutdownReport, StopReason};
+use winddown::{
+    DrainOutcome, DrainReport, Holder, Outcome, ShutdownReport, Stage, StopReason,
+};
 
 #[track_caller]
 fn row<'a>(report: &'a ShutdownReport, name: &str) -> &'a DrainReport {
@@ -471,4 +473,23 @@ fn p4_an_on_stop_keeps_its_stage_however_many_are_built_later() {
     let _ = bounded(move || shutdown.shutdown());
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["kept", "detached"]);
     drop(kept);
+}
+
+#[test]
+fn p15_twenty_thousand_stages_that_are_empty_or_hang_keep_nobody() {
+    for hang in [false, true] {
+        let grace = Duration::from_millis(500);
+        let shutdown = embedded().grace_period(grace).install().unwrap();
+        let stages = (0..20_000).map(|_| shutdown.stage("stage"));
+        let held = |stage: Stage| {
+            let hold = hang.then(|| stage.hold("hung").unwrap());
+            (stage, hold)
+        };
+        let stages: Vec<_> = stages.map(held).collect();
+        shutdown.stop("now");
+        let report = bounded(move || shutdown.shutdown());
+        // What grows with the square of their number takes nine seconds.
+        assert!(report.took() < Duration::from_secs(3), "{report}");
+        drop(stages);
+    }
 }

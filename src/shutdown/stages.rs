@@ -25,10 +25,13 @@ pub(super) fn stop(core: &Arc<Core>, until: Tick, teller: &mut Teller) {
         stage.stop(&reason);
         // P4: threads and channels before anything else.
         let told = announce(core, Announcement::of(&stage.home.node));
-        let now = core.node.now();
-        let share = now + share(until.since(now), &caps[index..]);
         let done = || told.load(Ordering::Acquire) && stage.is_over();
-        core.work.wait_until(share, done, || teller.look(core));
+        // P15: a share costs a look at all that are still to come, so what is empty has none.
+        if !done() {
+            let now = core.node.now();
+            let share = now + share(until.since(now), &caps[index..]);
+            core.work.wait_until(share, done, || teller.look(core));
+        }
         let empty = stage.is_empty();
         core.bus.emit(|| Event::StageEnded {
             stage: name(),
@@ -53,6 +56,10 @@ pub(super) fn stop_without_a_turn(core: &Core) {
 /// How much of what is `left` the first of these stages may use: its part, and what the caps of the
 /// later ones leave of theirs.
 fn share(left: Duration, caps: &[Option<Duration>]) -> Duration {
+    // P15: thousands may still be to come.
+    if left.is_zero() {
+        return left;
+    }
     let part = left / u32::try_from(caps.len().max(1)).unwrap_or(u32::MAX);
     let kept: Duration = caps
         .iter()
