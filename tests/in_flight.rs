@@ -9,6 +9,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -367,4 +368,55 @@ fn p23_a_million_items_leave_nothing_behind() {
         );
     }
     assert!(shutdown.shutdown().drained().is_empty());
+}
+
+/// Says whether it was told of `hook` before its drop code was over.
+struct Slow {
+    hook: mpsc::Receiver<()>,
+    was_told: mpsc::Sender<bool>,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let told = self.hook.recv_timeout(SHORT).is_ok();
+        self.was_told.send(told).unwrap();
+    }
+}
+
+#[test]
+fn p21_the_drop_code_of_a_payload_is_part_of_its_item() {
+    let shutdown = embedded().install().unwrap();
+    let (tell, hook) = mpsc::channel();
+    let (was_told, told) = mpsc::channel();
+    shutdown.hook("close", move || {
+        let _ = tell.send(());
+    });
+    let jobs = shutdown.in_flight("jobs").on_interrupted(|_| ());
+    let payload = Mutex::new(Slow { hook, was_told });
+    let item = jobs.reserve().unwrap().fill(payload).unwrap();
+    shutdown.stop("now");
+    let working = thread::spawn(move || item.complete(|_| Ok::<_, ()>(())));
+    let _ = bounded(move || shutdown.shutdown());
+    assert_eq!(working.join().unwrap(), Ok(()));
+    assert!(!told.recv_timeout(FAR).unwrap(), "a hook ran meanwhile");
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in the drop code of a payload");
+    }
+}
+
+#[test]
+fn a_payload_that_panics_when_it_is_dropped_leaves_nothing_in_flight() {
+    let shutdown = embedded().install().unwrap();
+    let jobs = shutdown.in_flight("jobs").on_interrupted(|_| ());
+    let item = jobs.reserve().unwrap().fill(Bomb).unwrap();
+    let complete = AssertUnwindSafe(|| item.complete(|_| Ok::<_, ()>(())));
+    assert!(catch_unwind(complete).is_err());
+    assert!(jobs.is_empty());
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(report.outcome(), Outcome::Clean, "{report}");
 }

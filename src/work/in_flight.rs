@@ -320,9 +320,21 @@ impl<T: Send + Sync + 'static> Item<T> {
         if mine {
             drop(value);
             set.give_back(&self.cell, why);
-        }
-        if mine || self.cell.worker_leaves() {
             set.leave(Some(key));
+            return;
+        }
+        // P21: the payload's drop code is part of the item. If it panics, the item goes all the same.
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            drop(value);
+            if self.cell.stands_at(Stand::Completed) {
+                self.cell.let_go();
+            }
+        }));
+        if self.cell.worker_leaves() {
+            set.leave(Some(key));
+        }
+        if let Err(payload) = dropped {
+            resume_unwind(payload);
         }
     }
 }

@@ -213,6 +213,12 @@ impl<T> Cell<T> {
         source.token()
     }
 
+    /// Completed: nobody hands it back any more. Runs user code: the payload's drop code.
+    pub(super) fn let_go(&self) {
+        let value = self.value.lock().take();
+        drop(value);
+    }
+
     /// For whoever hands it back. `None`: somebody has.
     pub(super) fn take(&self, why: Interruption, most: Option<u32>) -> Option<Interrupted<T>> {
         let value = self.value.lock().take()?;
