@@ -173,7 +173,10 @@ impl Drop for ShutdownCoordinator {
         signals.released.store(true, Ordering::Release);
         signals.ring();
         signals.emergency.bell.ring();
-        core.work.let_go();
+        // P20: where the shutdown goes on without the owner, its items are still to be found.
+        if core.owner_goes() {
+            core.work.let_go();
+        }
         if inside::is_inside(core.id) || core.is_runner_away() {
             return;
         }

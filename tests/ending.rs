@@ -290,3 +290,46 @@ fn a_report_says_everything_in_lines_that_nothing_can_break() {
         "where it was registered: {shown}"
     );
 }
+
+#[test]
+fn p20_items_outlive_a_coordinator_that_is_dropped_inside() {
+    let shutdown = embedded()
+        .grace_period(Duration::from_secs(2))
+        .cleanup_reserve(Duration::from_secs(1))
+        .install()
+        .unwrap();
+    let handle = shutdown.handle();
+    let (back, handed_back) = mpsc::channel();
+    let (gone, is_gone) = mpsc::channel();
+    let set_gone = Gone(gone);
+    let jobs = handle.in_flight("jobs").on_interrupted(move |job| {
+        let _ = &set_gone;
+        back.send(job.into_item()).unwrap();
+    });
+    let item = jobs.reserve().unwrap().fill(7).unwrap();
+    let (tell, told) = mpsc::channel();
+    handle.on_report(move |report| tell.send(report.clone()).unwrap());
+    let (go, gone_on) = mpsc::channel::<()>();
+    let task = handle.spawn("owns it", move |_| {
+        // The drain has begun: an `on_stop` is called after the intake has been closed.
+        gone_on.recv().unwrap();
+        drop(shutdown);
+    });
+    let going = handle.token().on_stop(move |_| go.send(()).unwrap());
+    handle.stop("now");
+    let report = told.recv_timeout(FAR).unwrap();
+    assert_eq!(handed_back.try_recv(), Ok(7), "{report}");
+    assert_eq!(report.handed_back(), 1, "{report}");
+    drop((item, jobs, going, task));
+    // And at the end nothing is kept, though a handle is still here.
+    is_gone.recv_timeout(FAR).unwrap();
+    drop(handle);
+}
+
+struct Gone(mpsc::Sender<()>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}

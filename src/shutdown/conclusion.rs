@@ -160,6 +160,18 @@ impl Core {
         forget_payload(catch_unwind(AssertUnwindSafe(|| f(&report))));
     }
 
+    /// The owner goes. True: the report has been made; otherwise the runner lets go of the work.
+    pub(crate) fn owner_goes(&self) -> bool {
+        let mut progress = self.progress.lock();
+        progress.owner_gone = progress.report.is_none();
+        !progress.owner_gone
+    }
+
+    /// The owner has gone, from inside, before there was a report.
+    pub(crate) fn has_owner_gone(&self) -> bool {
+        self.progress.lock().owner_gone
+    }
+
     /// What has happened so far; the final report, where there is one.
     fn so_far(&self) -> ShutdownReport {
         if let Some(report) = &self.progress.lock().report {

@@ -75,6 +75,8 @@ struct Progress {
     report: Option<ShutdownReport>,
     /// Somebody is making it.
     concluding: bool,
+    /// The owner did not wait for it.
+    owner_gone: bool,
     last_words: Vec<LastWords>,
 }
 

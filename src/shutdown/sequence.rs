@@ -55,6 +55,14 @@ pub(crate) fn run(core: &Arc<Core>) {
         exit::now(report.death());
     }
     discard(core.id, left);
+    if core.has_owner_gone() {
+        let core = Arc::clone(core);
+        let let_go = move || {
+            let _inside = inside::enter(core.id);
+            core.work.let_go();
+        };
+        let _ = aside::start("winddown-drop", let_go).map_err(std::mem::forget);
+    }
 }
 
 /// What the sequence knows that is in nobody's list.
