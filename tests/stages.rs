@@ -15,9 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{FAR, SHORT, bounded, embedded};
-use winddown::{
-    DrainOutcome, DrainReport, Holder, Outcome, ShutdownReport, Stage, StopReason,
-};
+use winddown::{DrainOutcome, DrainReport, Holder, Outcome, ShutdownReport, Stage, StopReason};
 
 #[track_caller]
 fn row<'a>(report: &'a ShutdownReport, name: &str) -> &'a DrainReport {
@@ -492,4 +490,24 @@ fn p15_twenty_thousand_stages_that_are_empty_or_hang_keep_nobody() {
         assert!(report.took() < Duration::from_secs(3), "{report}");
         drop(stages);
     }
+}
+
+#[test]
+fn p23_what_comes_and_goes_below_a_draining_stage_leaves_nothing_behind() {
+    let shutdown = embedded().install().unwrap();
+    let sink = shutdown.stage("sink");
+    let lived = sink.hold("lived at the stop").unwrap();
+    let source = shutdown.stage("source");
+    let draining = source.hold("draining").unwrap();
+    shutdown.stop("now");
+    source.token().wait();
+    drop(lived);
+    for _ in 0..10_000 {
+        drop(sink.hold("row").unwrap());
+    }
+    drop(draining);
+    let report = bounded(move || shutdown.shutdown());
+    row(&report, "lived at the stop");
+    // Two stages, two holds.
+    assert_eq!(report.drained().len(), 4);
 }

@@ -22,6 +22,8 @@ struct Held {
     holder: Holder,
     location: &'static Location<'static>,
     since: Tick,
+    /// Came after the program's stop, to a stage.
+    late: bool,
     /// The thread that runs it, or that took it.
     thread: Thread,
     said: Option<Said>,
@@ -83,6 +85,7 @@ impl Holders {
             holder,
             location,
             since,
+            late: self.is_stopping(),
             thread: said::this_thread(),
             said: None,
             count: 1,
@@ -127,8 +130,11 @@ impl Holders {
         let Some(held) = state.alive.remove(key) else {
             return;
         };
+        // P23: a stage whose turn has not come goes on admitting; what has come since the program's
+        // stop, and gone as it should, is nobody's to wait for.
+        let is_news = self.node.is_stopped() || outcome != DrainOutcome::Ended || !held.late;
         // From the stop on, not from when the runner got around to closing the intake.
-        if self.is_stopping() {
+        if self.is_stopping() && is_news {
             let report = self.report(held, outcome);
             state.gone.push(report);
             let last = state.alive.is_empty();
@@ -230,10 +236,7 @@ impl Holders {
                 location: held.location,
                 age: Some(now.since(held.since)),
                 count: held.count,
-                said: held
-                    .said
-                    .clone()
-                    .or_else(|| said::said_since(held.thread)),
+                said: held.said.clone().or_else(|| said::said_since(held.thread)),
                 thread: None,
             };
             (here, held.thread)
