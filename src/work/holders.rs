@@ -26,7 +26,8 @@ struct Held {
     late: bool,
     /// The thread that runs it, or that took it.
     thread: Thread,
-    said: Option<Said>,
+    /// Boxed: few say anything, and each hold is moved to its place and back.
+    said: Option<Box<Said>>,
     /// Clones of one hold.
     count: usize,
 }
@@ -102,6 +103,7 @@ impl Holders {
 
     /// What it is doing now, in its own words.
     pub(crate) fn say(&self, key: Key, said: Said) {
+        let said = Box::new(said);
         let before = {
             let mut state = self.state.lock();
             let held = state.alive.get_mut(key);
@@ -236,7 +238,11 @@ impl Holders {
                 location: held.location,
                 age: Some(now.since(held.since)),
                 count: held.count,
-                said: held.said.clone().or_else(|| said::said_since(held.thread)),
+                said: held
+                    .said
+                    .as_deref()
+                    .cloned()
+                    .or_else(|| said::said_since(held.thread)),
                 thread: None,
             };
             (here, held.thread)
