@@ -16,7 +16,7 @@ use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::snapshot::Snapshot;
 use crate::token::StopToken;
-use crate::work::{EndOfStream, Hold, InFlightBuilder, Spawn, Stage, Task, TaskOutput};
+use crate::work::{EndOfStream, Hold, InFlightBuilder, Stage, Task, TaskOutput};
 
 /// Stops the program, listens for the stop, and registers what the shutdown waits for and what it
 /// cleans up.
@@ -178,11 +178,7 @@ impl ShutdownHandle {
     /// [`IntakeClosed`], once the program has stopped (P22).
     #[track_caller]
     pub fn hold(&self, name: impl Into<Cow<'static, str>>) -> Result<Hold, IntakeClosed> {
-        let holders = &self.core.work.own.holders;
-        match holders.admit(name.into(), Holder::Hold, Location::caller()) {
-            Ok(key) => Ok(Hold::new(Arc::clone(holders), key)),
-            Err(_) => Err(IntakeClosed::new()),
-        }
+        self.core.work.own.hold(name.into(), Location::caller())
     }
 
     /// Starts a thread that the shutdown waits for. Its panic, and an `Err` that is not
@@ -316,16 +312,8 @@ impl ShutdownHandle {
         R: TaskOutput,
     {
         let core = Arc::clone(&self.core);
-        let spawn = Spawn {
-            id: self.core.id,
-            holders: Arc::clone(&self.core.work.own.holders),
-            name,
-            location,
-            vital,
-            stop: move |reason| core.stop_by_task(reason),
-        };
-        let token = self.token();
-        spawn.spawn(move || f(token))
+        let stop = move |reason| core.stop_by_task(reason);
+        self.core.work.own.spawn(name, vital, stop, f, location)
     }
 
     /// Who is still here: phase, reason, time left, and everything that the shutdown would wait for

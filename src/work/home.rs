@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use crate::bus::Bus;
 use crate::clock::{Tick, nanos};
+use crate::error::{IntakeClosed, SpawnError};
 use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::Thread;
 use crate::snapshot::StillHere;
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::token::Node;
-use crate::work::{HandBackCall, Holders, Sets};
+use crate::token::{Node, StopToken};
+use crate::work::task::Spawn;
+use crate::work::{HandBackCall, Hold, Holders, Sets, Task, TaskOutput};
 
 /// See the module.
 #[derive(Clone)]
@@ -49,6 +51,43 @@ impl Home {
             sets: Arc::new(Sets::default()),
             node,
         }
+    }
+
+    /// "Wait for me."
+    pub(crate) fn hold(
+        &self,
+        name: Name,
+        location: &'static Location<'static>,
+    ) -> Result<Hold, IntakeClosed> {
+        match self.holders.admit(name, Holder::Hold, location) {
+            Ok(key) => Ok(Hold::new(Arc::clone(&self.holders), key)),
+            Err(_) => Err(IntakeClosed::new()),
+        }
+    }
+
+    /// Starts a task; `stop` asks for the program's stop.
+    pub(crate) fn spawn<F, R>(
+        &self,
+        name: Name,
+        vital: bool,
+        stop: impl Fn(StopReason) + Send + 'static,
+        f: F,
+        location: &'static Location<'static>,
+    ) -> Result<Task<R>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> R + Send + 'static,
+        R: TaskOutput,
+    {
+        let spawn = Spawn {
+            id: self.id,
+            holders: Arc::clone(&self.holders),
+            name,
+            location,
+            vital,
+            stop,
+        };
+        let token = StopToken::of(&self.node);
+        spawn.spawn(move || f(token))
     }
 
     /// Nothing is registered here, and nothing in flight. To be asked after the close.

@@ -23,5 +23,4 @@ pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slo
 pub use item::{Advice, Interrupted};
 pub(crate) use sets::{HandBackCall, Sets};
 pub use stage::Stage;
-pub(crate) use task::Spawn;
 pub use task::{Task, TaskOutput};

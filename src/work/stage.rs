@@ -9,10 +9,9 @@ use std::time::Duration;
 use crate::error::{IntakeClosed, SpawnError};
 use crate::hook::Name;
 use crate::reason::StopReason;
-use crate::report::Holder;
 use crate::token::StopToken;
 use crate::work::home::StageState;
-use crate::work::{Hold, InFlightBuilder, Spawn, Task, TaskOutput};
+use crate::work::{Hold, InFlightBuilder, Task, TaskOutput};
 
 /// Asks for the program's stop.
 type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;
@@ -103,11 +102,7 @@ impl Stage {
     /// [`IntakeClosed`], once this stage has been stopped (P22).
     #[track_caller]
     pub fn hold(&self, name: impl Into<Cow<'static, str>>) -> Result<Hold, IntakeClosed> {
-        let holders = &self.state.home.holders;
-        match holders.admit(name.into(), Holder::Hold, Location::caller()) {
-            Ok(key) => Ok(Hold::new(Arc::clone(holders), key)),
-            Err(_) => Err(IntakeClosed::new()),
-        }
+        self.state.home.hold(name.into(), Location::caller())
     }
 
     /// As [`ShutdownHandle::spawn`](crate::ShutdownHandle::spawn), for this stage; `f` is given the
@@ -159,16 +154,9 @@ impl Stage {
         R: TaskOutput,
     {
         let stop = Arc::clone(&self.stop);
-        let spawn = Spawn {
-            id: self.state.home.id,
-            holders: Arc::clone(&self.state.home.holders),
-            name,
-            location,
-            vital,
-            stop: move |reason| stop(reason),
-        };
-        let token = self.token();
-        spawn.spawn(move || f(token))
+        self.state
+            .home
+            .spawn(name, vital, move |reason| stop(reason), f, location)
     }
 
     /// As [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight), for this stage: items are
