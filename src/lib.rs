@@ -197,9 +197,9 @@ pub use signal::Escalation;
 pub use snapshot::{Said, Snapshot, StillHere, ThreadSnapshot};
 pub use token::{OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedIter};
 pub use work::{
-    Advice, Arrival, Assignment, Drained, End, EndOfStream, EndPolicy, HandBack, Hold, InFlight,
-    InFlightBuilder, Interrupted, Item, NotCompleted, Slot, Split, Stage, Task, TaskOutput, drain,
-    split_at_end,
+    Advice, Arrival, Assignment, DrainOutput, Drained, End, EndOfStream, EndPolicy, HandBack, Hold,
+    InFlight, InFlightBuilder, Interrupted, Item, NotCompleted, Slot, Split, Stage, Task,
+    TaskOutput, drain, split_at_end,
 };
 
 /// The code of the README, compiled and run.

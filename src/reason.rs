@@ -267,6 +267,11 @@ impl StopReason {
         matches!(self, Self::Failed { .. } | Self::TaskFailed { .. }) || self.is_panic()
     }
 
+    /// A task failed or panicked.
+    pub(crate) fn is_of_a_failed_task(&self) -> bool {
+        matches!(self, Self::TaskFailed { .. } | Self::TaskPanicked { .. })
+    }
+
     /// A panic, of the program or of a task.
     pub fn is_panic(&self) -> bool {
         matches!(self, Self::Panicked { .. } | Self::TaskPanicked { .. })

@@ -89,3 +89,22 @@ fn drain_keeps_the_time_that_is_for_others() {
     let drained = drain(&receiver, &shutdown.token(), Duration::MAX, drop::<u8>);
     assert_eq!((drained.taken, drained.left), (0, 1));
 }
+
+#[test]
+fn what_cannot_be_handed_on_ends_the_drain_and_the_rest_stays() {
+    use std::ops::ControlFlow;
+    let token = StopSource::new().token();
+    let (sender, receiver) = unbounded();
+    for n in 0..5 {
+        sender.send(n).unwrap();
+    }
+    let drained = drain(&receiver, &token, Duration::ZERO, |n| {
+        if n < 2 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    });
+    assert_eq!((drained.taken, drained.left), (3, 2));
+    assert_eq!(receiver.try_recv(), Ok(3));
+}

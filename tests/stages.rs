@@ -513,3 +513,63 @@ fn p23_what_comes_and_goes_below_a_draining_stage_leaves_nothing_behind() {
     // Two stages, two holds.
     assert_eq!(report.drained().len(), 4);
 }
+
+#[test]
+fn a_stage_knows_its_share_of_the_time() {
+    let shutdown = embedded()
+        .grace_period(FAR)
+        .cleanup_reserve(Duration::ZERO)
+        .install()
+        .unwrap();
+    let sink = shutdown.stage("sink");
+    let source = shutdown.stage("source");
+    assert_eq!(source.time_left(), None);
+    let hold = source.hold("hold").unwrap();
+    let (told, tells) = mpsc::channel();
+    let asked = source.clone();
+    source
+        .spawn("read", move |token| {
+            token.wait();
+            told.send(asked.time_left().unwrap()).unwrap();
+        })
+        .unwrap();
+    shutdown.stop("now");
+    let left = tells.recv_timeout(FAR).unwrap();
+    assert!(left > FAR / 4 && left <= FAR / 2, "{left:?}");
+    assert_eq!(sink.time_left(), None);
+    drop(hold);
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(report.outcome(), Outcome::Clean);
+    assert!(
+        sink.time_left().unwrap() > FAR / 2,
+        "what the source left is the sink's"
+    );
+}
+
+#[test]
+fn a_late_stage_is_reported_as_empty_when_it_was() {
+    let shutdown = embedded()
+        .grace_period(Duration::from_secs(4))
+        .cleanup_reserve(Duration::from_secs(1))
+        .install()
+        .unwrap();
+    let sink = shutdown.stage("sink");
+    let hung = sink.hold("hung").unwrap();
+    let source = shutdown.stage("source");
+    let late = source.hold("late").unwrap();
+    let below = sink.token();
+    let release = thread::spawn(move || {
+        // Its turn comes when the source is out of its share.
+        below.wait();
+        drop(late);
+    });
+    shutdown.stop("now");
+    let report = bounded(move || shutdown.shutdown());
+    release.join().unwrap();
+    drop(hung);
+    let (stage, hold) = (row(&report, "source"), row(&report, "late"));
+    assert!(
+        stage.took() < hold.took() + Duration::from_millis(900),
+        "{report}"
+    );
+}

@@ -306,3 +306,19 @@ fn p21_hooks_come_after_a_commit_that_is_under_way() {
     );
     assert_eq!(report.handed_back(), 0);
 }
+
+#[test]
+fn a_task_that_failed_before_the_stop_makes_the_report_incomplete() {
+    let shutdown = embedded().install().unwrap();
+    let task = shutdown
+        .spawn("reader", |_| Err::<(), _>("no disk"))
+        .unwrap();
+    let report = bounded(move || shutdown.wait());
+    drop(task);
+    assert_eq!(report.outcome(), Outcome::Incomplete, "{report}");
+    assert_eq!(report.exit_code(), 1);
+    assert!(
+        report.to_string().contains("task reader failed: no disk"),
+        "{report}"
+    );
+}

@@ -327,7 +327,12 @@ impl ShutdownReport {
     }
 
     fn anything_wrong(&self) -> bool {
-        self.inner.hooks.more_failed
+        let later = &self.inner.later.kept;
+        // A task that ended before the stop is in no row.
+        let failed_task = |reason: &StopReason| reason.is_of_a_failed_task();
+        failed_task(&self.inner.reason)
+            || later.iter().any(failed_task)
+            || self.inner.hooks.more_failed
             || self
                 .inner
                 .hooks

@@ -154,7 +154,7 @@ impl Core {
         if !in_time {
             let reason = self.node.reason().unwrap_or(StopReason::Completed);
             // Nobody waits for it yet, so there is nobody to wake.
-            stage.stop(&reason);
+            stage.stop(&reason, Duration::ZERO);
         }
         stage
     }

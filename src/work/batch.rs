@@ -1,5 +1,6 @@
 //! What stands around an in-band end: in its batch, and in the channels behind it.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -59,11 +60,38 @@ pub fn split_at_end<T>(
 pub struct Drained {
     /// How many were taken out.
     pub taken: usize,
-    /// How many were in the channel when the time was over; 0 when it was found empty. A channel
+    /// How many were in the channel when the time was over, or `f` ended it; 0 when it was found empty. A channel
     /// without a buffer never has any.
     pub left: usize,
     /// Found empty, and nobody can send any more. Not looked for when the time is over.
     pub disconnected: bool,
+}
+
+/// What the closure given to [`drain`] may return: `()`, or `ControlFlow<()>`. Sealed.
+pub trait DrainOutput: sealed::Sealed {}
+
+impl DrainOutput for () {}
+impl DrainOutput for ControlFlow<()> {}
+
+mod sealed {
+    use std::ops::ControlFlow;
+
+    pub trait Sealed {
+        #[doc(hidden)]
+        fn is_break(&self) -> bool;
+    }
+
+    impl Sealed for () {
+        fn is_break(&self) -> bool {
+            false
+        }
+    }
+
+    impl Sealed for ControlFlow<()> {
+        fn is_break(&self) -> bool {
+            ControlFlow::is_break(self)
+        }
+    }
 }
 
 /// Takes what is in the channel and gives it to `f`, until it is empty or the time is over.
@@ -74,7 +102,8 @@ pub struct Drained {
 /// without a coordinator, there is no limit. It is looked at before each item, and a running `f` is
 /// not interrupted.
 ///
-/// What was left is still in the channel: it can be taken out and handed back.
+/// `f` may end it early by returning [`ControlFlow::Break`]: where what is taken out can be handed on no
+/// more. What was left is still in the channel: it can be taken out and handed back.
 ///
 /// Not for: waiting for senders. A channel that is empty for a moment is empty; join them first, or
 /// see whether it is [`disconnected`](Drained::disconnected).
@@ -95,11 +124,11 @@ pub struct Drained {
 /// assert_eq!((drained.taken, drained.left), (2, 0));
 /// # Ok::<(), crossbeam_channel::SendError<&str>>(())
 /// ```
-pub fn drain<T>(
+pub fn drain<T, R: DrainOutput>(
     receiver: &Receiver<T>,
     token: &StopToken,
     keep: Duration,
-    mut f: impl FnMut(T),
+    mut f: impl FnMut(T) -> R,
 ) -> Drained {
     let mut drained = Drained {
         taken: 0,
@@ -113,12 +142,17 @@ pub fn drain<T>(
             return drained;
         }
         match receiver.try_recv() {
-            Ok(item) => f(item),
+            Ok(item) => {
+                drained.taken += 1;
+                if f(item).is_break() {
+                    drained.left = receiver.len();
+                    return drained;
+                }
+            }
             Err(error) => {
                 drained.disconnected = error == TryRecvError::Disconnected;
                 return drained;
             }
         }
-        drained.taken += 1;
     }
 }

@@ -133,11 +133,13 @@ pub(crate) struct StageState {
     times: Mutex<Times>,
 }
 
-/// Both counted from the program's stop.
+/// All counted from the program's stop.
 #[derive(Clone, Copy, Default)]
 struct Times {
     /// When its turn came.
     turn: Option<Duration>,
+    /// When its share of the time is over.
+    until: Option<Duration>,
     /// When it was seen to be empty.
     empty: Option<Duration>,
 }
@@ -154,10 +156,13 @@ impl StageState {
         self.cap.store(nanos(cap).max(1), Ordering::Relaxed);
     }
 
-    /// Its turn has come: stops it, and closes its intake. False: it had come before.
-    pub(crate) fn stop(&self, reason: &StopReason) -> bool {
+    /// Its turn has come, with this share of the time: stops it, and closes its intake. False: it had
+    /// come before.
+    pub(crate) fn stop(&self, reason: &StopReason, share: Duration) -> bool {
         let node = &self.home.node;
         let turn = node.since_stop();
+        // Before the token: whoever sees that asks for this.
+        self.times.lock().until.get_or_insert(turn + share);
         let first = node.decide(reason.clone()).is_ok();
         // P22: after the token, or what looks at that before it asks would be refused by surprise.
         self.home.close();
@@ -173,6 +178,12 @@ impl StageState {
             times.empty = Some(self.home.node.since_stop());
         }
         times.empty.is_some()
+    }
+
+    /// What is left of its share of the time; `None` before its turn.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let until = self.times.lock().until?;
+        Some(until.saturating_sub(self.home.node.since_stop()))
     }
 
     /// It is empty, or its own time is over: nobody waits for it any more.
@@ -333,8 +344,11 @@ impl Work {
     /// `deadline`. `look` is called, with no lock held, after every wait.
     pub(crate) fn drain(&self, deadline: Tick, others: impl Fn() -> bool, look: impl FnMut()) {
         let stages = self.stages();
-        let all =
-            || others() && self.own.sets.is_empty() && stages.iter().all(|stage| stage.is_over());
+        let all = || {
+            // All of them, each time: it is now that they may become empty.
+            let open = stages.iter().filter(|stage| !stage.is_over()).count();
+            open == 0 && self.own.sets.is_empty() && others()
+        };
         self.own.holders.drain(deadline, all, look);
     }
 

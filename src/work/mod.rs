@@ -14,7 +14,7 @@ mod stage;
 mod task;
 
 pub use barrier::{End, EndPolicy};
-pub use batch::{Drained, Split, drain, split_at_end};
+pub use batch::{DrainOutput, Drained, Split, drain, split_at_end};
 pub use end_of_stream::{Arrival, Assignment, EndOfStream};
 pub use hold::Hold;
 pub(crate) use holders::Holders;
