@@ -12,7 +12,6 @@ use crate::shutdown::Core;
 use crate::shutdown::sequence::announce;
 use crate::shutdown::teller::Teller;
 use crate::sync::Ordering;
-use crate::token::Announcement;
 use crate::work::StageState;
 
 /// As many stages that are late are looked at while the next ones stop, so that the report knows when
@@ -33,7 +32,7 @@ pub(super) fn stop(core: &Arc<Core>, until: Tick, teller: &mut Teller) {
         let share = budget.next(until.since(now), stage.cap());
         stage.stop(&reason, share);
         // P4: threads and channels before anything else.
-        let told = announce(core, Announcement::of(&stage.home.node));
+        let told = announce(core, stage.announce());
         let done = || {
             // Those above are waited for later, but it is now that they may become empty.
             for above in &late {
@@ -61,8 +60,8 @@ pub(super) fn stop_without_a_turn(core: &Core) {
     let reason = core.node.reason().unwrap_or(StopReason::Completed);
     for stage in core.work.close_stages() {
         if stage.stop(&reason, Duration::ZERO) {
-            // Its closures are user code, and there is no time for that.
-            std::mem::forget(Announcement::of(&stage.home.node));
+            // Its closures are user code, and there is no time for that here.
+            stage.wake_threads();
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::Thread;
 use crate::snapshot::StillHere;
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::token::{Node, StopToken};
+use crate::token::{Announcement, Node, StopToken};
 use crate::work::task::Spawn;
 use crate::work::{HandBackCall, Hold, Holders, Sets, Task, TaskOutput};
 
@@ -131,6 +131,8 @@ pub(crate) struct StageState {
     cap: AtomicU64,
     built: Tick,
     times: Mutex<Times>,
+    /// What had to be told when there was nobody to tell it: the runner's, when it comes.
+    untold: Mutex<Option<Announcement>>,
 }
 
 /// All counted from the program's stop.
@@ -169,6 +171,18 @@ impl StageState {
         // P21: after the close, or it could be found empty and still admit somebody.
         self.times.lock().turn.get_or_insert(turn);
         first
+    }
+
+    /// Wakes its threads and channels; the rest is handed out.
+    pub(crate) fn announce(&self) -> Announcement {
+        let untold = self.untold.lock().take();
+        untold.unwrap_or_else(|| Announcement::of(&self.home.node))
+    }
+
+    /// As `announce`, for whoever cannot do the rest.
+    pub(crate) fn wake_threads(&self) {
+        let announcement = Announcement::of(&self.home.node);
+        *self.untold.lock() = Some(announcement);
     }
 
     /// Its turn has come, and nothing of it is left.
@@ -287,6 +301,7 @@ impl Work {
             cap: AtomicU64::new(0),
             built: Tick::coarse(),
             times: Mutex::new(Times::default()),
+            untold: Mutex::new(None),
         });
         let mut stages = self.stages.lock();
         // Looked at too: the runner may not have come to the close yet, and what is built after the
