@@ -54,6 +54,7 @@ pub struct ShutdownBuilder {
     override_ignored: bool,
     exit_policy: ExitPolicy,
     exit_on_timeout: Option<bool>,
+    systemd: bool,
 }
 
 impl ShutdownBuilder {
@@ -69,6 +70,7 @@ impl ShutdownBuilder {
             override_ignored: false,
             exit_policy: ExitPolicy::default(),
             exit_on_timeout: None,
+            systemd: false,
         }
     }
 
@@ -167,6 +169,40 @@ impl ShutdownBuilder {
         self
     }
 
+    /// Tells systemd how far the program is, where it runs as a service: `READY=1` by
+    /// [`notify_ready`](crate::ShutdownHandle::notify_ready), what it is doing while it stops, and
+    /// signs of life. For the one coordinator of the program. Needs the feature `systemd`.
+    ///
+    /// * At the stop, in one datagram: `STOPPING=1`, the first `EXTEND_TIMEOUT_USEC=` and a
+    ///   `STATUS=`. From v259 on systemd takes `STOPPING=1` as final (`sd_notify(3)`), and before
+    ///   the stop it would start the stop timer: it is never sent earlier.
+    /// * While it stops, once a second: `STATUS=` with who is waited for, in the words of
+    ///   [`Event::Waiting`](crate::Event::Waiting), and the time left. At the end, how it went.
+    /// * `EXTEND_TIMEOUT_USEC=` while something moves: a holder has gone, a hook has ended, or
+    ///   somebody [said](crate::say) something new. Each is for a fifth of the grace period (2 s at
+    ///   least, 10 s at most), and none reaches further than a second beyond the grace period's end.
+    ///   So a unit whose `TimeoutStopSec=` is shorter than the grace period does not have a
+    ///   shutdown killed that goes on, and one that hangs still is. (systemd moves its deadline to
+    ///   the later of what it is and now + N.)
+    /// * `WATCHDOG=1` at half of `WATCHDOG_USEC`, from the installation to the report. It says
+    ///   that the thread that runs the shutdown is alive, and nothing about the program's other
+    ///   threads. What the program does after the report has what is left of that time. Less than
+    ///   half a second is too short while it stops.
+    ///
+    /// `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are read at the installation. Without the
+    /// first, nothing is sent, no socket is made, and nothing wakes up. They are not unset, as that is unsafe
+    /// once there are threads. Children inherit them; systemd ignores what they send unless the unit
+    /// says `NotifyAccess=all`, and then a child that should be silent is started with
+    /// [`env_remove`](std::process::Command::env_remove).
+    ///
+    /// A send never blocks and never fails the program: what systemd has no room for is lost, except
+    /// `READY=1` and `STOPPING=1`, which are tried again. Nothing is sent on a forced exit.
+    #[cfg(feature = "systemd")]
+    pub fn systemd(mut self) -> Self {
+        self.systemd = true;
+        self
+    }
+
     /// Installs the handlers and starts the two threads that wait for the stop.
     ///
     /// Do it early, before other threads are started: what arrives before it has its default
@@ -195,6 +231,7 @@ impl ShutdownBuilder {
             grace: self.grace,
             cleanup_reserve: reserve.min(self.grace),
             hook_timeout: self.hook_timeout,
+            systemd: self.systemd,
             signals: SignalSettings {
                 debounce: self.debounce,
                 linger: self.linger.min(self.grace.saturating_sub(reserve)),

@@ -349,6 +349,17 @@ impl ShutdownHandle {
         self.core.bus.subscribe()
     }
 
+    /// Tells systemd that the program has started: `READY=1`, for units with `Type=notify`. Once,
+    /// and before the stop only; otherwise, and without
+    /// [`systemd`](crate::ShutdownBuilder::systemd), it does nothing. Never blocks; where systemd's
+    /// queue is full it is tried again every second.
+    ///
+    /// A program that ends without it has failed in systemd's eyes, whatever its status.
+    #[cfg(feature = "systemd")]
+    pub fn notify_ready(&self) {
+        self.core.systemd.ready(&self.core);
+    }
+
     /// Where the program stands.
     pub fn phase(&self) -> Phase {
         self.core.phase()

@@ -174,6 +174,8 @@ mod slab;
 mod snapshot;
 mod stopped_probe;
 mod sync;
+#[cfg_attr(not(feature = "systemd"), path = "no_systemd.rs")]
+mod systemd;
 mod token;
 mod work;
 

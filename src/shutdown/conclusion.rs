@@ -81,6 +81,7 @@ impl Core {
         }
         // One limit for everybody who is told (P15).
         let until = Tick::now() + self.time_for_last_words();
+        self.systemd.ended(self, &report);
         let aloud = self.speak(words, &report);
         self.bus.emit(|| Event::PhaseChanged(Phase::Ended));
         self.bus.close(Event::Reported(report.clone()));

@@ -66,7 +66,7 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
     core.work.drain(
         until,
         || core.signals.owner.is_back() && core.work.has_no_items(),
-        || (),
+        || core.systemd.look(core),
     );
 }
 
@@ -95,6 +95,9 @@ impl Queue {
             }
             self.changed
                 .wait_for(&mut state, until.since(now).min(part).min(SLICE));
+            drop(state);
+            core.systemd.look(core);
+            state = self.state.lock();
         }
     }
 

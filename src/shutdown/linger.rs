@@ -17,8 +17,8 @@ pub(super) fn until_stop(core: &Core, teller: &mut Teller) -> bool {
         }
         let word = core.node.word();
         if word.stage() != Stage::Lingering {
-            // P23: without a time.
-            core.signals.runner.wait(None);
+            // P23: without a time, unless systemd asks for signs of life.
+            core.signals.runner.wait(core.systemd.beat());
             continue;
         }
         match core.node.ending() {

@@ -23,6 +23,7 @@ use crate::report::ShutdownReport;
 use crate::said::{self, Thread};
 use crate::signal::{SignalSettings, SignalState};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::systemd::Systemd;
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
 use crate::work::{StageState, Work};
 
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     /// The cap of a hook that has none of its own.
     pub(crate) hook_timeout: Duration,
     pub(crate) signals: SignalSettings,
+    /// Tell systemd, if it started the program.
+    pub(crate) systemd: bool,
 }
 
 /// Everything that a coordinator and its handles share. Each part locks for itself, and none while
@@ -54,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) emergency: Arc<Emergency>,
+    pub(crate) systemd: Systemd,
     /// Where the coordinator was installed, and by which thread.
     location: &'static Location<'static>,
     owner: Cow<'static, str>,
@@ -103,6 +107,7 @@ impl Core {
             hooks: Arc::new(Hooks::new(id, Arc::clone(&node), Arc::clone(&bus))),
             bus,
             emergency: Arc::new(Emergency::new(id, Arc::clone(&signals))),
+            systemd: Systemd::new(settings.systemd),
             node,
             signals,
             location,

@@ -67,6 +67,7 @@ impl Teller {
     /// The program stops.
     pub(crate) fn stopping(&mut self, core: &Core) {
         self.start(core);
+        core.systemd.stopping(core);
         let reason = core.node.reason().unwrap_or(StopReason::Completed);
         core.bus.emit(|| Event::Stopping(reason));
     }
@@ -77,6 +78,7 @@ impl Teller {
 
     /// Looks around: signals that changed nothing, and, once a second, who is late.
     pub(crate) fn look(&mut self, core: &Core) {
+        core.systemd.look(core);
         if !core.bus.is_used() {
             return;
         }
