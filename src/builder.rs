@@ -190,10 +190,10 @@ impl ShutdownBuilder {
     ///   half a second is too short while it stops.
     ///
     /// `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are read at the installation. Without the
-    /// first, nothing is sent, no socket is made, and nothing wakes up. They are not unset, as that is unsafe
-    /// once there are threads. Children inherit them; systemd ignores what they send unless the unit
-    /// says `NotifyAccess=all`, and then a child that should be silent is started with
-    /// [`env_remove`](std::process::Command::env_remove).
+    /// first, nothing is sent, no socket is made, and nothing wakes up. They are not unset, as that
+    /// is unsafe once there are threads. Children inherit them; systemd ignores what they send
+    /// unless the unit says `NotifyAccess=all`, and then a child that should be silent is started
+    /// with [`env_remove`](std::process::Command::env_remove).
     ///
     /// A send never blocks and never fails the program: what systemd has no room for is lost, except
     /// `READY=1` and `STOPPING=1`, which are tried again. Nothing is sent on a forced exit.

@@ -59,6 +59,7 @@
 //!   doing; [`events`](ShutdownHandle::events) tells each step.
 //! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
 //!   run, whatever ends it.
+//! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
@@ -125,7 +126,8 @@
 //!
 //! **Cost**
 //! * **P23** Idle: no wake-ups, two parked threads (three with emergency hooks), no growth per
-//!   future, `on_stop`, child, hold or guard that has come and gone.
+//!   future, `on_stop`, child, hold or guard that has come and gone. (Where systemd
+//!   asks for signs of life, one of the two wakes up for each.)
 //!
 //! # Limits
 //!

@@ -8,11 +8,7 @@ use crate::shutdown::Core;
 /// See the module.
 pub(crate) struct Systemd;
 
-#[expect(
-    clippy::unused_self,
-    clippy::unnecessary_wraps,
-    reason = "as with the feature"
-)]
+#[expect(clippy::unused_self, reason = "as with the feature")]
 impl Systemd {
     pub(crate) fn new(_: bool) -> Self {
         Self

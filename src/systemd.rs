@@ -35,7 +35,7 @@ use crate::event::Event;
 use crate::reason::{Phase, StopReason};
 use crate::report::{Holder, ShutdownReport, clean, time};
 use crate::shutdown::Core;
-use crate::snapshot::{Said, Snapshot};
+use crate::snapshot::{Said, Snapshot, StillHere};
 use crate::sync::Mutex;
 use crate::token::SLICE;
 
@@ -194,7 +194,7 @@ impl Systemd {
         };
         if due || first {
             let snapshot = core.snapshot();
-            let here = snapshot.holders().iter().map(|here| here.count()).sum();
+            let here = snapshot.holders().iter().map(StillHere::count).sum();
             let more = snapshot.more();
             let waited_for = snapshot.waited_for();
             let sight = Sight::of(&waited_for, here, more);

@@ -51,7 +51,7 @@ impl Manager {
     }
 
     /// Sets one more variable for its services.
-    pub(crate) fn variable(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn variable(mut self, name: &'static str, value: &impl ToString) -> Self {
         self.variables.push((name, value.to_string()));
         self
     }

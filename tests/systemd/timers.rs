@@ -24,7 +24,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 /// Stops a service with a grace period, whose work takes so many tenths of a second, or hangs.
 fn stopped(argument: &str) -> Stopped {
     let watchdog = Duration::from_secs(4);
-    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", watchdog.as_micros());
+    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", &watchdog.as_micros());
     let mut program = manager.start(&Launch::new("working").argument(argument));
     program.expect("ready");
     assert_eq!(manager.hear(), "READY=1\n");

@@ -1,5 +1,7 @@
 //! What systemd is told, and in which order.
 
+use std::time::Instant;
+
 use libtest_mimic::Trial;
 
 use crate::harness::{End, Launch, Signal, trials};
@@ -14,6 +16,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         signs_of_life_come_while_running_and_while_stopping,
         signs_of_life_come_while_handing_back,
         a_watchdog_of_another_process_is_none_of_ours,
+        p23_only_a_watchdog_wakes_the_runner_up,
     ]
 }
 
@@ -95,7 +98,7 @@ fn a_long_status_is_cut() {
 const OWN_NUMBER: [&str; 4] = ["sh", "-c", "export WATCHDOG_PID=$$; exec \"$@\"", "sh"];
 
 fn signs_of_life_come_while_running_and_while_stopping() {
-    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", 600_000);
+    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", &600_000);
     let mut program = manager.start(
         &Launch::new("closing")
             .argument("files")
@@ -121,14 +124,14 @@ fn signs_of_life_come_while_running_and_while_stopping() {
 }
 
 fn signs_of_life_come_while_handing_back() {
-    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", 600_000);
+    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", &600_000);
     let mut program = manager.start(&Launch::new("handing back"));
     program.expect("ready");
     program.signal(Signal::SIGTERM);
     program.expect("handing back");
     manager.rest();
     // The hand-back hangs for 20 s; these come in one.
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     for _ in 0..3 {
         manager.hear_until("WATCHDOG=1\n");
     }
@@ -137,8 +140,8 @@ fn signs_of_life_come_while_handing_back() {
 
 fn a_watchdog_of_another_process_is_none_of_ours() {
     let manager = Manager::on_a_path()
-        .variable("WATCHDOG_USEC", 200_000)
-        .variable("WATCHDOG_PID", 1);
+        .variable("WATCHDOG_USEC", &200_000)
+        .variable("WATCHDOG_PID", &1);
     let mut program = manager.start(&Launch::new("closing").argument("files"));
     program.expect("ready");
     program.signal(Signal::SIGTERM);
@@ -148,4 +151,45 @@ fn a_watchdog_of_another_process_is_none_of_ours() {
     assert!(!told.concat().contains("WATCHDOG"), "{told:?}");
     program.echo("closed");
     program.end();
+}
+
+/// P23, from the system's own view: the runner's wait has a timeout with a watchdog, and none without.
+#[cfg(all(target_arch = "x86_64", not(winddown_pipe)))]
+fn p23_only_a_watchdog_wakes_the_runner_up() {
+    use crate::harness::{PATIENCE, Program};
+    use std::fs::DirEntry;
+
+    const FUTEX: &str = "202";
+    let wait = |program: &mut Program, with_timeout: bool| {
+        program.expect("ready");
+        let tasks = format!("/proc/{}/task", program.pid());
+        let read = |task: &DirEntry, file| {
+            std::fs::read_to_string(task.path().join(file)).unwrap_or_default()
+        };
+        let far = Instant::now() + PATIENCE;
+        loop {
+            let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+            let runner = tasks.find(|task| read(task, "comm").starts_with("winddown-runner"));
+            let call = runner
+                .map(|runner| read(&runner, "syscall"))
+                .unwrap_or_default();
+            // The number of the call, then its arguments: the fourth is the timeout.
+            let call: Vec<&str> = call.split_whitespace().collect();
+            if call.first() == Some(&FUTEX) && (call.get(4) != Some(&"0x0")) == with_timeout {
+                return;
+            }
+            assert!(Instant::now() < far, "{call:?}");
+            std::thread::yield_now();
+        }
+    };
+    let launch = Launch::new("closing").argument("files");
+    let manager = Manager::on_a_path();
+    wait(&mut manager.start(&launch), false);
+    let watched = manager.variable("WATCHDOG_USEC", &60_000_000);
+    wait(&mut watched.start(&launch), true);
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(winddown_pipe))))]
+fn p23_only_a_watchdog_wakes_the_runner_up() -> libtest_mimic::Completion {
+    crate::harness::skip("what a thread waits in is known for x86-64 only")
 }

@@ -29,7 +29,7 @@ fn time_to_end(mut program: crate::harness::Program) -> Duration {
 fn a_socket_that_nobody_reads_costs_nothing() {
     let launch = Launch::new("closing").argument("files");
     let alone = time_to_end(start(&launch, []));
-    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", 20_000);
+    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", &20_000);
     manager.fill();
     let unread = time_to_end(manager.start(&launch));
     assert!(
