@@ -67,7 +67,7 @@ struct Line {
 struct State {
     ready: Ready,
     beat_at: Tick,
-    /// `STOPPING=1` has been sent.
+    /// `STOPPING=1` has been sent, or cannot be.
     stopping: bool,
     /// The last look, since the stop.
     looked: Duration,
@@ -183,12 +183,12 @@ impl Systemd {
         let (due, first) = {
             let mut state = line.state.lock();
             line.sign_of_life(&mut state);
-            let due = since.saturating_sub(state.looked) >= EVERY;
+            // Rule 1: systemd has to hear of it as soon as there is room.
+            let every = if state.stopping { EVERY } else { SLICE };
+            let due = since.saturating_sub(state.looked) >= every;
             if due {
                 state.looked = since;
             }
-            // Rule 1: systemd has to hear of it as soon as there is room.
-            let due = due || !state.stopping;
             // The stop itself is no movement: what has not gone by now has to, for an extension.
             (due, state.seen.is_none() && since >= SLICE)
         };
@@ -222,12 +222,10 @@ impl Systemd {
 
 impl Line {
     fn say_ready(&self, state: &mut State) {
-        state.ready = match self.send(&[NotifyState::Ready]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ready::Due(Tick::now() + EVERY)
-            }
-            // What else it may be does not mend itself.
-            _ => Ready::Over,
+        state.ready = if is_full(&self.send(&[NotifyState::Ready])) {
+            Ready::Due(Tick::now() + EVERY)
+        } else {
+            Ready::Over
         };
     }
 
@@ -253,9 +251,9 @@ impl Line {
         }
         let status = one_line(status);
         said.push(NotifyState::Status(&status));
-        let sent = self.send(&said).is_ok();
-        state.stopping |= sent;
-        sent
+        let sent = self.send(&said);
+        state.stopping |= !is_full(&sent);
+        sent.is_ok()
     }
 
     /// Sends one datagram, or nothing: it never waits (rule 5), and whoever does not listen costs
@@ -284,6 +282,11 @@ impl Sight {
             waited_for: waited.collect(),
         }
     }
+}
+
+/// There will be room again. What else a send may fail with does not mend itself.
+fn is_full(sent: &io::Result<()>) -> bool {
+    matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A path, or a name in Linux's abstract namespace. Others (`vsock:`) are for machines, not for
