@@ -1,6 +1,6 @@
 //! What systemd is told, and in which order.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_status_is_told_once_a_second_and_is_one_line,
         a_long_status_is_cut,
         signs_of_life_come_while_running_and_while_stopping,
+        signs_of_life_come_at_half_of_the_time,
         signs_of_life_come_while_handing_back,
         a_watchdog_of_another_process_is_none_of_ours,
         p23_only_a_watchdog_wakes_the_runner_up,
@@ -121,6 +122,20 @@ fn signs_of_life_come_while_running_and_while_stopping() {
     };
     assert!(report.contains("STATUS=shutdown: clean"), "{rest:?}");
     assert_eq!(life, "WATCHDOG=1\n");
+}
+
+fn signs_of_life_come_at_half_of_the_time() {
+    let most = Duration::from_secs(3);
+    let manager = Manager::on_a_path().variable("WATCHDOG_USEC", &most.as_micros());
+    let began = Instant::now();
+    let mut program = manager.start(&Launch::new("closing").argument("files"));
+    program.expect("ready");
+    manager.hear_until("WATCHDOG=1\n");
+    let first = began.elapsed();
+    manager.hear_until("WATCHDOG=1\n");
+    let second = began.elapsed();
+    assert!(first >= most / 2 && second >= most, "{first:?}, {second:?}");
+    assert!(second.saturating_sub(first) < most, "{first:?}, {second:?}");
 }
 
 fn signs_of_life_come_while_handing_back() {
