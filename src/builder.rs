@@ -176,6 +176,8 @@ impl ShutdownBuilder {
     /// * At the stop, in one datagram: `STOPPING=1`, the first `EXTEND_TIMEOUT_USEC=` and a
     ///   `STATUS=`. From v259 on systemd takes `STOPPING=1` as final (`sd_notify(3)`), and before
     ///   the stop it would start the stop timer: it is never sent earlier.
+    /// * Before that, where a [linger](Self::linger) begins: a `STATUS=`, and `EXTEND_TIMEOUT_USEC=` for
+    ///   it, as the stop timer runs where the signal is systemd's.
     /// * While it stops, once a second: `STATUS=` with who is waited for, in the words of
     ///   [`Event::Waiting`](crate::Event::Waiting), and the time left. At the end, how it went.
     /// * `EXTEND_TIMEOUT_USEC=` while something moves: a holder has gone, a hook has ended, or

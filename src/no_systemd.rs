@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::event::Event;
 use crate::report::ShutdownReport;
 use crate::shutdown::Core;
 
@@ -17,6 +18,8 @@ impl Systemd {
     pub(crate) fn beat(&self) -> Option<Duration> {
         None
     }
+
+    pub(crate) fn lingering(&self, _: &Core, _: &Event) {}
 
     pub(crate) fn stopping(&self, _: &Core) {}
 

@@ -69,7 +69,7 @@ struct State {
     beat_at: Tick,
     /// `STOPPING=1` has been sent, or cannot be.
     stopping: bool,
-    /// The last look, since the stop.
+    /// The last look, or the stop; since the stop or the signal that announced it.
     looked: Duration,
     /// What was there when the last extension was asked for.
     seen: Option<Sight>,
@@ -134,7 +134,7 @@ impl Systemd {
         }
         let mut state = line.state.lock();
         // Under the lock, so that it is before `STOPPING=1` or not at all.
-        if state.ready != Ready::Unasked || core.node.is_stopped() {
+        if state.ready != Ready::Unasked || core.phase() != Phase::Running {
             return;
         }
         line.say_ready(&mut state);
@@ -162,6 +162,20 @@ impl Systemd {
         (next != Tick::NEVER).then(|| next.since(now))
     }
 
+    /// A signal has announced the stop. Where it was systemd's, its stop timer runs already; where
+    /// not, there is no reason to start it yet.
+    pub(crate) fn lingering(&self, core: &Core, event: &Event) {
+        if let Some(line) = &self.0 {
+            let status = one_line(&event.to_string());
+            let mut said = vec![NotifyState::Status(&status)];
+            said.extend(extension(
+                core,
+                core.settings.signals.linger.saturating_add(MARGIN),
+            ));
+            let _ = line.send(&said);
+        }
+    }
+
     /// The program stops.
     pub(crate) fn stopping(&self, core: &Core) {
         if let Some(line) = &self.0 {
@@ -170,6 +184,7 @@ impl Systemd {
             let mut state = line.state.lock();
             // What has not got through by now is no longer true.
             state.ready = Ready::Over;
+            state.looked = core.node.since_stop();
             line.tell(core, &mut state, &status, true);
         }
     }
@@ -183,14 +198,18 @@ impl Systemd {
         let (due, first) = {
             let mut state = line.state.lock();
             line.sign_of_life(&mut state);
+            if !core.node.is_stopped() {
+                return;
+            }
             // Rule 1: systemd has to hear of it as soon as there is room.
             let every = if state.stopping { EVERY } else { SLICE };
-            let due = since.saturating_sub(state.looked) >= every;
+            let last = since.saturating_sub(state.looked);
+            let due = last >= every;
             if due {
                 state.looked = since;
             }
             // The stop itself is no movement: what has not gone by now has to, for an extension.
-            (due, state.seen.is_none() && since >= SLICE)
+            (due, state.seen.is_none() && last >= SLICE)
         };
         if due || first {
             let snapshot = core.snapshot();
@@ -243,11 +262,8 @@ impl Line {
         if !state.stopping {
             said.push(NotifyState::Stopping);
         }
-        let (_, deadline) = core.span();
-        let left = (deadline + MARGIN).since(core.node.now());
-        let more = window(core.settings.grace).min(left).as_micros();
-        if let Some(more) = u32::try_from(more).ok().filter(|more| moved && *more > 0) {
-            said.push(NotifyState::ExtendTimeoutUsec(more));
+        if moved {
+            said.extend(extension(core, window(core.settings.grace)));
         }
         let status = one_line(status);
         said.push(NotifyState::Status(&status));
@@ -301,6 +317,13 @@ fn address(name: &OsStr) -> Option<SocketAddr> {
         }
         _ => None,
     }
+}
+
+/// This much time from now, but not beyond the end of the grace period and the margin.
+fn extension(core: &Core, wanted: Duration) -> Option<NotifyState<'static>> {
+    let left = core.node.time_left()?.saturating_add(MARGIN);
+    let more = u32::try_from(wanted.min(left).as_micros()).unwrap_or(u32::MAX);
+    (more > 0).then_some(NotifyState::ExtendTimeoutUsec(more))
 }
 
 /// For how long one extension lasts: several looks, and a part of the grace period only, so that

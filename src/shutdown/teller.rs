@@ -60,7 +60,9 @@ impl Teller {
     pub(crate) fn lingering(&mut self, core: &Core, signal: SignalReceived) {
         self.start(core);
         let linger = core.settings.signals.linger;
-        core.bus.emit(|| Event::Lingering { signal, linger });
+        let event = Event::Lingering { signal, linger };
+        core.systemd.lingering(core, &event);
+        core.bus.emit(|| event);
         Self::phase(core, Phase::Lingering);
     }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use winddown::{ShutdownBuilder, ShutdownCoordinator, say_progress};
+use winddown::{Event, ShutdownBuilder, ShutdownCoordinator, say_progress};
 
 use crate::child::{FAR, fine, hang, hear, tell};
 
@@ -12,6 +12,7 @@ pub(crate) fn run(name: &str, argument: &str) -> ExitCode {
         "closing" => closing(argument),
         "at once" => at_once(argument),
         "working" => working(argument),
+        "lingering" => lingering(),
         "handing back" => handing_back(),
         other => panic!("no service {other:?}"),
     }
@@ -79,6 +80,24 @@ fn working(argument: &str) -> ExitCode {
         .unwrap();
     shutdown.hook("copy the rest", work);
     shutdown.notify_ready();
+    tell("ready");
+    shutdown.wait().exit()
+}
+
+/// Goes on for two seconds after the signal.
+fn lingering() -> ExitCode {
+    let shutdown = within(10).linger(Duration::from_secs(2)).install().unwrap();
+    let handle = shutdown.handle();
+    let events = shutdown.events();
+    shutdown
+        .spawn("late", move |_| {
+            let lingers = events
+                .iter()
+                .any(|event| matches!(event, Event::Lingering { .. }));
+            assert!(lingers);
+            handle.notify_ready();
+        })
+        .unwrap();
     tell("ready");
     shutdown.wait().exit()
 }

@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         what_moves_survives_a_short_stop_timeout,
         what_hangs_is_not_extended,
         no_extension_reaches_beyond_the_grace_period,
+        a_linger_survives_a_short_stop_timeout,
     ]
 }
 
@@ -68,4 +69,24 @@ fn no_extension_reaches_beyond_the_grace_period() {
     }
     let last = *extensions(&stopped.told).last().unwrap();
     assert!(last <= margin, "{:?}", stopped.told);
+}
+
+fn a_linger_survives_a_short_stop_timeout() {
+    let manager = Manager::on_a_path();
+    let mut program = manager.start(&Launch::new("lingering"));
+    program.expect("ready");
+    let stopped = manager.stop(program, STOP, None);
+    assert_eq!(stopped.ended.end, End::Code(0), "{:?}", stopped.told);
+    assert!(stopped.took > STOP, "{:?}", stopped.took);
+    // Nothing else: it is too late for READY=1, and too soon for STOPPING=1.
+    let [lingers, stops, ended] = &stopped.told[..] else {
+        panic!("{:?}", stopped.told)
+    };
+    assert!(lingers.starts_with("STATUS=lingering"), "{lingers}");
+    assert_eq!(extension(lingers), Some(Duration::from_secs(3)));
+    assert!(
+        stops.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=2000000\n"),
+        "{stops}"
+    );
+    assert!(ended.starts_with("EXTEND_TIMEOUT_USEC="), "{ended}");
 }

@@ -24,8 +24,10 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn stopping() -> String {
     let (pid, uid) = (std::process::id(), rustix::process::getuid());
     let uid = uid.as_raw();
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let name = name.trim_end();
     format!(
-        "STOPPING=1\nEXTEND_TIMEOUT_USEC=2000000\nSTATUS=stopping: SIGTERM from pid {pid}, uid {uid}\n"
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=2000000\nSTATUS=stopping: SIGTERM from pid {pid} ({name}), uid {uid}\n"
     )
 }
 
