@@ -194,13 +194,11 @@ impl Systemd {
         let Some(line) = &self.0 else {
             return;
         };
+        // Zero while lingering: then there are only signs of life.
         let since = core.node.since_stop();
         let (due, first) = {
             let mut state = line.state.lock();
             line.sign_of_life(&mut state);
-            if !core.node.is_stopped() {
-                return;
-            }
             // Rule 1: systemd has to hear of it as soon as there is room.
             let every = if state.stopping { EVERY } else { SLICE };
             let last = since.saturating_sub(state.looked);
