@@ -6,14 +6,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::tree::Stamp;
 
 /// A file that was read to its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hashed {
-    pub(crate) digest: [u8; 32],
+    /// In hexadecimal, as it is written everywhere.
+    pub(crate) digest: String,
     pub(crate) stamp: Stamp,
     /// The stamp tells every later change: see [`Stamp::is_settled_at`].
     pub(crate) settled: bool,
@@ -51,7 +53,7 @@ pub(crate) fn hash(
         return Err(io::Error::other("changed while it was read"));
     }
     Ok(Some(Hashed {
-        digest: hasher.finalize().into(),
+        digest: format!("{:x}", hasher.finalize()),
         stamp,
         settled: stamp.is_settled_at(started),
     }))

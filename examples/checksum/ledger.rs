@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use winddown::Checkpoint;
 
 use crate::hash::Hashed;
-use crate::output::{self, Entries, Output, OutputError, Text};
+use crate::output::{Entries, Output, OutputError};
 
 /// Shared by the threads that hash and those that save.
 pub(crate) struct Ledger {
@@ -19,34 +20,36 @@ pub(crate) struct Ledger {
 }
 
 /// What is on the disk.
-enum Saved {
-    /// What an interrupted run has left, with lines that are no longer true.
-    Stale,
-    /// So many of the entries, which only become more.
-    Entries(usize),
-    Complete,
+struct Saved {
+    /// `None` once the manifest is complete.
+    checkpoint: Option<Checkpoint<Entries>>,
+    /// So many of the entries, which only become more. `None`: what an interrupted run has left, with lines that are no
+    /// longer true.
+    count: Option<usize>,
 }
 
 impl Ledger {
     /// `kept` comes from the run before, and is all of it or not; `left` files are to be dealt with in this one.
-    pub(crate) fn new(output: Output, kept: Entries, all_kept: bool, left: usize) -> Self {
-        let saved = Mutex::new(if all_kept {
-            Saved::Entries(kept.len())
-        } else {
-            Saved::Stale
-        });
+    pub(crate) fn new(
+        output: Output,
+        checkpoint: Checkpoint<Entries>,
+        kept: Entries,
+        all_kept: bool,
+        left: usize,
+    ) -> Self {
         Self {
             output,
+            saved: Mutex::new(Saved {
+                checkpoint: Some(checkpoint),
+                count: all_kept.then_some(kept.len()),
+            }),
             entries: Mutex::new(kept),
             left: AtomicUsize::new(left),
-            saved,
         }
     }
 
     pub(crate) fn finished(&self, path: &Path, hashed: Hashed) {
-        self.entries
-            .lock()
-            .insert(path.as_os_str().to_owned(), hashed);
+        self.entries.lock().insert(path.into(), hashed);
         self.left.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -69,26 +72,31 @@ impl Ledger {
     /// run that was interrupted at once leaves an older manifest alone.
     pub(crate) fn save(&self) -> Result<(), OutputError> {
         let mut saved = self.saved.lock();
-        let (count, text) = {
-            let entries = self.entries.lock();
-            match *saved {
-                Saved::Complete => return Ok(()),
-                Saved::Entries(count) if count == entries.len() => return Ok(()),
-                Saved::Entries(_) | Saved::Stale => (entries.len(), Text::of(&entries)),
-            }
+        let Saved {
+            checkpoint: Some(checkpoint),
+            count,
+        } = &mut *saved
+        else {
+            return Ok(());
         };
-        // The threads that hash go on meanwhile: only the other savers wait for the disk.
-        self.output.write_interrupted(&text)?;
-        *saved = Saved::Entries(count);
+        if *count == Some(self.len()) {
+            return Ok(());
+        }
+        // A copy, so that the threads that hash go on meanwhile: only the other savers wait for the disk.
+        let entries = self.entries.lock().clone();
+        checkpoint.save(&entries)?;
+        self.output.write(&entries)?;
+        *count = Some(entries.len());
         Ok(())
     }
 
     /// Saves the complete manifest; a later [`save`](Self::save) does nothing.
     pub(crate) fn complete(&self) -> Result<(), OutputError> {
         let mut saved = self.saved.lock();
-        let text = output::manifest(&self.entries.lock());
-        self.output.write_complete(&text)?;
-        *saved = Saved::Complete;
+        self.output.write(&self.entries.lock())?;
+        if let Some(checkpoint) = saved.checkpoint.take() {
+            checkpoint.finish()?;
+        }
         Ok(())
     }
 

@@ -8,10 +8,11 @@
 //! | the files in hand are finished, if there is time | a `hold` for each, in tasks started with `spawn` |
 //! | the user is told what is waited for, and how long | `on_stop`, `time_left` |
 //! | the manifest is saved on every path out | `hook` |
+//! | the next run goes on from there, also after `SIGKILL` | `Checkpoint` |
 //! | a second Ctrl-C ends at once, a hung disk ends in time, the status is right | `run` |
 //!
 //! ```text
-//! cargo run --release --example checksum -- /usr/share/doc --out /tmp/doc.sha256
+//! cargo run --release --features checkpoint --example checksum -- /usr/share/doc --out /tmp/doc.sha256
 //! sha256sum --quiet -c /tmp/doc.sha256
 //! ```
 
@@ -40,7 +41,7 @@ use winddown::{
 use crate::console::{Console, files};
 use crate::in_hand::Hands;
 use crate::ledger::Ledger;
-use crate::output::{Earlier, Entries, Output, OutputError};
+use crate::output::{Entries, Output, OutputError};
 use crate::tree::Found;
 
 mod console;
@@ -61,7 +62,8 @@ mod tree;
 /// not complete. The same command, run again, keeps what is done, if the file has not changed since
 /// (size, times and inode), and hashes the rest. Both files are also saved while hashing, and only
 /// ever replaced as a whole: a second Ctrl-C, which ends at once, costs no more than the last second
-/// or so of work. A file that changes while it is read counts as one that could not be read.
+/// or so of work. A file that changes while it is read counts as one that could not be read. One run
+/// at a time writes a MANIFEST: a second is told which process the first is.
 #[derive(Debug, Parser)]
 #[command(after_help = EXIT_STATUS)]
 struct Args {
@@ -183,17 +185,7 @@ fn checksum(
 
     tree::check(&args.dir)?;
     let output = Output::new(&args.out)?;
-    let earlier = match output.earlier()? {
-        Earlier::Nothing => Entries::new(),
-        Earlier::Interrupted(entries) => entries,
-        Earlier::Damaged => {
-            console.line(format_args!(
-                "{:?} is damaged: hashing everything again",
-                output.partial()
-            ));
-            Entries::new()
-        }
-    };
+    let (checkpoint, earlier) = output.resume(console)?;
     let plan = plan(tree::walk(&args.dir, &output, console, &token)?, earlier);
     if !plan.kept.is_empty() {
         console.line(format_args!(
@@ -211,7 +203,7 @@ fn checksum(
         queue,
         ..
     } = plan;
-    let ledger = Arc::new(Ledger::new(output, kept, all_kept, queue.len()));
+    let ledger = Arc::new(Ledger::new(output, checkpoint, kept, all_kept, queue.len()));
     let save = shutdown.hook_with(HookOptions::new("save the manifest").timeout(time.grace), {
         let (ledger, console) = (Arc::clone(&ledger), Arc::clone(console));
         move || save_interrupted(&ledger, &console)
@@ -273,8 +265,9 @@ fn plan(found: Vec<Found>, mut earlier: Entries) -> Plan {
     let mut kept = Entries::new();
     let mut bytes = 0;
     for file in found {
-        match earlier.remove_entry(file.path.as_os_str()) {
-            Some((path, hashed)) if hashed.stamp == file.stamp => {
+        match earlier.remove_entry(&file.path.as_path().into()) {
+            // One written to a moment ago could have changed again without another stamp.
+            Some((path, hashed)) if hashed.settled && hashed.stamp == file.stamp => {
                 kept.insert(path, hashed);
             }
             changed => {

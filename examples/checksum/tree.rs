@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 use winddown::{StopToken, Stopped, UntilStopped};
 
@@ -20,7 +21,7 @@ const COARSEST_TIME: Duration = Duration::from_secs(2);
 ///
 /// A write moves both times. Whoever puts the modification time back afterwards (`touch -d`, `cp -p` over it) cannot
 /// put the change time back, and a new file under the old name has another inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) size: u64,
     pub(crate) inode: u64,

@@ -1,13 +1,15 @@
 //! Interrupted by a signal: what is finished, what is left, and how the next run goes on.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 
 use crate::place::{ENDLESS, Place, assert_part_of, endless, lines};
-use crate::process::until;
+use crate::process::{Process, until};
 use crate::{FAR, reads};
 
 #[test]
@@ -163,7 +165,7 @@ fn a_damaged_side_file_is_not_believed() {
     assert!(
         place
             .stderr()
-            .contains("\"out.partial\" is damaged: hashing everything again"),
+            .contains("out.partial\" is damaged: hashing everything again"),
         "{}",
         place.stderr()
     );
@@ -183,4 +185,54 @@ fn a_run_that_is_interrupted_at_once_leaves_the_old_manifest_alone() {
     running.signal(Signal::SIGINT);
     assert_eq!(running.end().signal(), Some(2));
     assert_eq!(place.manifest(), old);
+}
+
+#[test]
+fn a_second_run_for_the_same_manifest_is_told_who_the_first_is() {
+    let (place, _) = endless();
+    let mut first = place.start(&["--threads", "1"]);
+    until("the first save", || place.path("out").exists());
+    let manifest = place.manifest();
+    let second = Process::start(place.hash(&[])).end();
+    assert_eq!(second.code(), Some(1), "{}", place.stderr());
+    let told = format!("out.partial is in use by process {} (", first.pid());
+    assert!(place.stderr().contains(&told), "{}", place.stderr());
+    assert_eq!(place.manifest(), manifest);
+    // Of another manifest in the same place, it is none of the first's business.
+    let mut other = Process::start(place.command(&["tree/c", "--out", "other"]));
+    assert!(other.end().success(), "{}", place.stderr());
+    // Killed, it leaves no lock that somebody would have to remove.
+    first.signal(Signal::SIGKILL);
+    first.end();
+    place.sparse("endless", 9);
+    assert_eq!(place.complete(&[]), place.expected());
+}
+
+#[test]
+fn names_of_any_bytes_survive_an_interruption() {
+    let (place, _) = endless();
+    let names: [&[u8]; 6] = [
+        b"a not utf-8 \xff\xfe\x80",
+        b"a line\nbreak",
+        b"a \"quote\"",
+        b"a back\\slash",
+        b"a \x01\x7f",
+        "a gr\u{fc}n \u{2014}".as_bytes(),
+    ];
+    for name in names {
+        place.file(OsStr::from_bytes(name), name);
+    }
+    let mut running = place.start(&["--threads", "1"]);
+    until("the first save", || place.path("out").exists());
+    running.signal(Signal::SIGKILL);
+    running.end();
+    place.sparse("endless", 9);
+    let whole = place.complete(&[]);
+    assert!(
+        place.stderr().contains("9 unchanged, 1 file"),
+        "{}",
+        place.stderr()
+    );
+    assert_eq!(whole, place.expected());
+    assert_eq!(place.names(), ["out", "stderr", "tree"]);
 }

@@ -74,6 +74,14 @@ impl Place {
         self.path("out.partial").exists()
     }
 
+    /// What lies here.
+    pub(crate) fn names(&self) -> Vec<OsString> {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn stderr(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap()
     }

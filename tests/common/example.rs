@@ -44,7 +44,13 @@ pub(crate) fn binary(example: &str) -> PathBuf {
 
 fn build(example: &str, profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--example", example, "--manifest-path"]);
+    cargo.args([
+        "build",
+        "--all-features",
+        "--example",
+        example,
+        "--manifest-path",
+    ]);
     cargo.arg(in_crate("Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
     if profile.ends_with("release") {
