@@ -1,0 +1,205 @@
+//! What happens to a checkpoint when the system fails it: at each of its system calls, one after the other.
+#![cfg(feature = "checkpoint")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+use winddown::{Checkpoint, Restored};
+
+/// Large enough for two states not to be taken for each other.
+type State = Vec<u64>;
+
+fn state(number: u64) -> State {
+    vec![number; 100 + usize::try_from(number).unwrap()]
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = TempDir::new().unwrap();
+    // The one that the system knows it by: strace compares names.
+    let path = fs::canonicalize(directory.path()).unwrap().join("job");
+    (directory, path)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{}{ending}", path.display()))
+}
+
+fn can_trace() -> bool {
+    let traces = Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "true"])
+        .output();
+    let can = traces.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("skipped, since there is no strace here, or it may not trace");
+    }
+    can
+}
+
+/// Runs the child with faults at those of its system calls that have to do with the checkpoint's files.
+fn with_faults(path: &Path, what: &str, calls: &str, faults: &[&str]) -> (Output, String) {
+    let log = beside(path, ".strace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(&log);
+    let files = ["", ".previous", ".new", ".lock"].map(|ending| beside(path, ending));
+    for file in files.iter().chain([&path.parent().unwrap().to_owned()]) {
+        command.arg("-P").arg(file);
+    }
+    command.args(["-e", &format!("trace={calls}")]);
+    for fault in faults {
+        command.args(["-e", &format!("inject={fault}")]);
+    }
+    command.arg(std::env::current_exe().unwrap());
+    let output = child_of(command, path, what).output().unwrap();
+    let traced = fs::read_to_string(&log).unwrap();
+    fs::remove_file(&log).unwrap();
+    (output, traced)
+}
+
+/// A new place, with three saves in it.
+fn saved_three(path: &Path) {
+    for ending in ["", ".previous", ".new", ".lock"] {
+        let _ = fs::remove_file(beside(path, ending));
+    }
+    assert_eq!(said(&child(path, "save").output().unwrap()), [1, 2, 3]);
+}
+
+/// What the child has saved, by its own account.
+fn said(output: &Output) -> Vec<u64> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn child(path: &Path, what: &str) -> Command {
+    child_of(Command::new(std::env::current_exe().unwrap()), path, what)
+}
+
+/// What it has to say is on stderr; stdout is the test harness's.
+fn child_of(mut command: Command, path: &Path, what: &str) -> Command {
+    command
+        .args(["--exact", "the_child", "--nocapture", "--ignored"])
+        .env("WINDDOWN_CHECKPOINT", path)
+        .env("WINDDOWN_CHECKPOINT_DO", what)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Not a test: the other process of the tests above.
+#[test]
+#[ignore = "the other process of the other tests"]
+fn the_child() {
+    let (Ok(path), Ok(what)) = (
+        std::env::var("WINDDOWN_CHECKPOINT"),
+        std::env::var("WINDDOWN_CHECKPOINT_DO"),
+    ) else {
+        return;
+    };
+    let (mut checkpoint, restored) = match Checkpoint::<State>::open(&path) {
+        Ok(opened) => opened,
+        Err(error) => return eprintln!("{error}"),
+    };
+    let first = restored.into_state().map_or(1, |state| state[0] + 1);
+    let saves = if what == "one" { 1 } else { 3 };
+    for number in first..first + saves {
+        match checkpoint.save(&state(number)) {
+            Ok(()) => eprintln!("{number}"),
+            Err(error) => eprintln!("{error}"),
+        }
+    }
+}
+
+/// The child's system calls on the files: their names, and how many there are of each.
+fn calls(path: &Path) -> BTreeMap<String, usize> {
+    saved_three(path);
+    let (_, traced) = with_faults(path, "save", "%file,%desc", &[]);
+    let mut calls = BTreeMap::new();
+    for line in traced.lines() {
+        let call = line.split_whitespace().nth(1).unwrap();
+        if let Some((name, _)) = call.split_once('(') {
+            *calls.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    assert!(calls["rename"] >= 3 && calls["fsync"] >= 6, "{calls:?}");
+    calls
+}
+
+#[test]
+fn killed_at_each_system_call_it_leaves_the_old_state_or_the_new_one() {
+    if !can_trace() {
+        return;
+    }
+    let (directory, path) = place();
+    let (mut known, mut kills) = (6, 0);
+    for (call, times) in calls(&path) {
+        for at in 1..=times {
+            let fault = format!("{call}:signal=KILL:when={at}");
+            let (out, _) = with_faults(&path, "save", &call, &[&fault]);
+            kills += usize::from(out.status.signal() == Some(9));
+            let last = said(&out).last().copied().unwrap_or(known);
+            let Restored::Current(found) = Checkpoint::<State>::open(&path).unwrap().1 else {
+                panic!("{fault}: no current state");
+            };
+            known = found[0];
+            assert!(
+                known == last || known == last + 1,
+                "{fault}: {last} {known}"
+            );
+            assert_eq!(found, state(known), "{fault}");
+        }
+    }
+    assert!(kills > 30, "{kills}");
+    let left = fs::read_dir(directory.path()).unwrap().count();
+    assert!(left <= 4, "litter: {left}");
+}
+
+#[test]
+fn each_system_call_fails_once_and_the_next_save_works() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, path) = place();
+    let errors = std::env::var("CHECKPOINT_ERRORS");
+    let errors = errors.as_deref().unwrap_or("EIO");
+    let calls = calls(&path);
+    for error in errors.split(',') {
+        for (call, times) in &calls {
+            for at in 1..=*times {
+                saved_three(&path);
+                let fault = format!("{call}:error={error}:when={at}");
+                let (out, _) = with_faults(&path, "save", call, &[&fault]);
+                let text = String::from_utf8_lossy(&out.stderr);
+                assert!(out.status.success(), "{fault}: {text}");
+                let lines: Vec<_> = text.lines().collect();
+                let typed = |line: &&&str| {
+                    line.starts_with("cannot open the checkpoint /")
+                        || line.starts_with("cannot save the checkpoint /")
+                };
+                let failed = lines.iter().filter(typed).count();
+                assert!(failed <= 1, "{fault}: {text}");
+                assert_eq!(failed + said(&out).len(), lines.len(), "{fault}: {text}");
+                let Restored::Current(found) = Checkpoint::<State>::open(&path).unwrap().1 else {
+                    panic!("{fault}: no current state");
+                };
+                // All that it says it has saved is there; what failed last may be.
+                let last = said(&out).last().copied().unwrap_or(3);
+                let newest = if failed == 1 && last == 5 { 6 } else { last };
+                assert!((last..=newest).contains(&found[0]), "{fault}: {text}");
+                assert_eq!(found, state(found[0]), "{fault}");
+                assert!(!beside(&path, ".new").exists(), "{fault}");
+            }
+        }
+    }
+}
