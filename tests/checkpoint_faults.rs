@@ -12,9 +12,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use winddown::{Checkpoint, Restored};
@@ -202,4 +206,35 @@ fn each_system_call_fails_once_and_the_next_save_works() {
             }
         }
     }
+}
+
+/// Reaching it fails the test.
+const FAR: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_is_no_file_is_refused_at_once_and_nothing_is_made_beside_it() {
+    let (directory, path) = place();
+    let fifo = || nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let other = directory.path().join("previous is one");
+    let makings: [(&Path, &dyn Fn()); 4] = [
+        (&path, &fifo),
+        (&path, &|| fs::create_dir(&path).unwrap()),
+        (&path, &|| symlink("/dev/zero", &path).unwrap()),
+        (&other, &|| {
+            symlink("/dev/zero", beside(&other, ".previous")).unwrap();
+        }),
+    ];
+    for (path, make) in makings {
+        make();
+        let (told, answer) = mpsc::channel();
+        let opened = path.to_owned();
+        thread::spawn(move || told.send(Checkpoint::<State>::open(opened).map(|_| ())));
+        // Nobody ever writes into the FIFO, and the zeros never end.
+        let error = answer.recv_timeout(FAR).unwrap().unwrap_err().to_string();
+        assert!(error.contains("it is not a regular file"), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+        let _ = fs::remove_file(beside(path, ".previous"));
+    }
+    assert!(Checkpoint::<State>::open("/").is_err());
 }

@@ -242,7 +242,7 @@ impl<T: Serialize + DeserializeOwned> CheckpointBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: it is in use, damaged with nothing before it, of another version or shape,
+    /// [`CheckpointError`]: it is no regular file, in use, damaged with nothing before it, of another version or shape,
     /// or the system refused. The files are left as they are.
     pub fn open(self) -> Result<(Checkpoint<T>, Restored<T>), CheckpointError> {
         let io = |source| CheckpointError::Io {
@@ -318,7 +318,7 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     }
 
     fn read(&self, path: &Path) -> Result<Found<T>, CheckpointError> {
-        let file = match fs::read(path) {
+        let file = match store::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             read => read.map_err(|source| CheckpointError::Io {
                 what: "open",

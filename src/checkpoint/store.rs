@@ -9,7 +9,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::lock::{Lock, Taken};
@@ -36,6 +37,9 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => in_its_directory(path)?,
             found => found?,
         };
+        if fs::symlink_metadata(&current).is_ok_and(|found| !found.is_file()) {
+            return Err(no_file());
+        }
         let directory = current.parent().unwrap_or(Path::new("/")).to_owned();
         let beside = |ending: &str| {
             let mut name: OsString = current.as_os_str().to_owned();
@@ -103,6 +107,24 @@ impl Store {
     fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
+}
+
+/// Refuses a FIFO, which nobody may ever write into, and a device, which may never end.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(no_file());
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
 /// Of a file that may not be there yet.
