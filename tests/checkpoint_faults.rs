@@ -238,3 +238,26 @@ fn what_is_no_file_is_refused_at_once_and_nothing_is_made_beside_it() {
     }
     assert!(Checkpoint::<State>::open("/").is_err());
 }
+
+#[test]
+fn without_links_the_state_outlives_two_failures_in_a_row() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, path) = place();
+    saved_three(&path);
+    let faults = ["linkat:error=EPERM", "rename:error=EIO:when=2+"];
+    let (out, _) = with_faults(&path, "save", "linkat,rename", &faults);
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(said.matches("cannot save").count(), 3, "{said}");
+    let restored = Checkpoint::<State>::open(&path).unwrap().1;
+    assert_eq!(restored.into_state(), Some(state(3)));
+    // The moment without the current one is over when the failure is.
+    saved_three(&path);
+    let faults = ["linkat:error=EPERM", "rename:error=EIO:when=2"];
+    let (out, _) = with_faults(&path, "one", "linkat,rename", &faults);
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(said.matches("cannot save").count(), 1, "{said}");
+    let restored = Checkpoint::<State>::open(&path).unwrap().1;
+    assert_eq!(restored, Restored::Current(state(3)));
+}

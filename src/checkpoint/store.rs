@@ -68,12 +68,7 @@ impl Store {
             .open(&self.new)?;
         let written = new.write_all(file).and_then(|()| new.sync_all());
         drop(new);
-        let replaced = written.and_then(|()| {
-            if keep_current {
-                self.keep()?;
-            }
-            fs::rename(&self.new, &self.current)
-        });
+        let replaced = written.and_then(|()| self.replace(keep_current));
         if replaced.is_err() {
             // A full disk gets its space back; the error that is told is the first.
             let _ = remove(&self.new);
@@ -82,17 +77,39 @@ impl Store {
         self.sync_directory()
     }
 
-    /// The current file gets a second name. It keeps its own: there is no moment without it.
-    fn keep(&self) -> io::Result<()> {
-        let linked =
-            remove(&self.previous).and_then(|()| fs::hard_link(&self.current, &self.previous));
-        match linked {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    /// The current file gets a second name. It keeps its own, so that there is no moment without it;
+    /// `true` where it could not.
+    fn keep(&self) -> io::Result<bool> {
+        // Linked before anything is removed: where there is no current file, as after a failure on a
+        // file system without links, the previous one is all there is.
+        let link = || fs::hard_link(&self.current, &self.previous);
+        let linked = match link() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                remove(&self.previous).and_then(|()| link())
+            }
+            linked => linked,
+        };
+        let moved = match linked {
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             // Not every file system has links. Then there is such a moment, with the previous one
             // to fall back on.
             Err(_) => fs::rename(&self.current, &self.previous),
-            Ok(()) => Ok(()),
+        };
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            moved => moved.map(|()| true),
         }
+    }
+
+    fn replace(&self, keep_current: bool) -> io::Result<()> {
+        let moved = keep_current && self.keep()?;
+        fs::rename(&self.new, &self.current).inspect_err(|_| {
+            if moved {
+                // If not, the next run takes the previous one.
+                let _ = fs::rename(&self.previous, &self.current);
+            }
+        })
     }
 
     /// Removes all generations.
