@@ -20,8 +20,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::waitpid;
+use nix::unistd::ForkResult;
 use tempfile::TempDir;
-use winddown::{Checkpoint, Restored};
+use winddown::{Checkpoint, CheckpointError, Restored};
 
 /// Large enough for two states not to be taken for each other.
 type State = Vec<u64>;
@@ -116,11 +119,33 @@ fn the_child() {
         Err(error) => return eprintln!("{error}"),
     };
     let first = restored.into_state().map_or(1, |state| state[0] + 1);
+    if what == "fork" {
+        return forked(checkpoint);
+    }
     let saves = if what == "one" { 1 } else { 3 };
     for number in first..first + saves {
         match checkpoint.save(&state(number)) {
             Ok(()) => eprintln!("{number}"),
             Err(error) => eprintln!("{error}"),
+        }
+    }
+}
+
+/// Its fork tries to save, and drops the checkpoint; then it is its own turn.
+#[expect(unsafe_code, reason = "fork without exec")]
+fn forked(mut checkpoint: Checkpoint<State>) {
+    // SAFETY: no other thread of this process does anything meanwhile.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        ForkResult::Child => {
+            eprintln!("{}", checkpoint.save(&state(1)).unwrap_err());
+            drop(checkpoint);
+            raise(Signal::SIGKILL).unwrap();
+        }
+        ForkResult::Parent { child } => {
+            waitpid(child, None).unwrap();
+            assert!(Checkpoint::<State>::open(checkpoint.path()).is_err());
+            checkpoint.save(&state(2)).unwrap();
+            eprintln!("2");
         }
     }
 }
@@ -260,4 +285,50 @@ fn without_links_the_state_outlives_two_failures_in_a_row() {
     assert_eq!(said.matches("cannot save").count(), 1, "{said}");
     let restored = Checkpoint::<State>::open(&path).unwrap().1;
     assert_eq!(restored, Restored::Current(state(3)));
+}
+
+#[test]
+fn a_lock_that_somebody_has_removed_is_taken_again() {
+    let (_directory, path) = place();
+    let (mut first, _) = Checkpoint::<State>::open(&path).unwrap();
+    fs::remove_file(beside(&path, ".lock")).unwrap();
+    first.save(&state(1)).unwrap();
+    let second = Checkpoint::<State>::open(&path).unwrap_err();
+    assert!(matches!(second, CheckpointError::InUse { .. }), "{second}");
+}
+
+#[test]
+fn who_has_lost_the_lock_to_another_saves_nothing_and_leaves_the_lock_alone() {
+    let (_directory, path) = place();
+    for finish in [false, true] {
+        let (mut first, _) = Checkpoint::<State>::open(&path).unwrap();
+        fs::remove_file(beside(&path, ".lock")).unwrap();
+        let (mut second, _) = Checkpoint::<State>::open(&path).unwrap();
+        second.save(&state(2)).unwrap();
+        let error = if finish {
+            first.finish().unwrap_err()
+        } else {
+            let error = first.save(&state(1)).unwrap_err();
+            drop(first);
+            error
+        };
+        assert!(matches!(error, CheckpointError::InUse { .. }), "{error}");
+        let third = Checkpoint::<State>::open(&path).unwrap_err();
+        assert!(matches!(third, CheckpointError::InUse { .. }), "{third}");
+        second.save(&state(3)).unwrap();
+        drop(second);
+        let restored = Checkpoint::<State>::open(&path).unwrap().1;
+        assert_eq!(restored, Restored::Current(state(3)));
+    }
+}
+
+#[test]
+fn a_fork_does_not_hold_the_lock_and_does_not_free_it() {
+    let (_directory, path) = place();
+    let out = child(&path, "fork").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains("is in use by process "), "{text}");
+    assert!(text.ends_with("\n2\n"), "{text}");
+    let restored = Checkpoint::<State>::open(&path).unwrap().1;
+    assert_eq!(restored, Restored::Current(state(2)));
 }

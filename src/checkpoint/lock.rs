@@ -13,17 +13,19 @@ use rustix::io::Errno;
 pub(super) struct Lock {
     path: PathBuf,
     /// The lock belongs to the open file.
-    _file: File,
+    file: File,
+    /// Who took it: a fork has the open file too.
+    by: u32,
 }
 
-pub(super) enum Taken {
-    Mine(Lock),
+pub(super) enum Taken<T> {
+    Mine(T),
     /// By this process, where it has said so.
     By(Option<u32>),
 }
 
 impl Lock {
-    pub(super) fn take(path: PathBuf) -> io::Result<Taken> {
+    pub(super) fn take(path: PathBuf) -> io::Result<Taken<Self>> {
         loop {
             let mut file = OpenOptions::new()
                 .read(true)
@@ -43,9 +45,29 @@ impl Lock {
             }
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
-            return Ok(Taken::Mine(Self { path, _file: file }));
+            let by = std::process::id();
+            file.write_all(format!("{by}\n").as_bytes())?;
+            return Ok(Taken::Mine(Self { path, file, by }));
         }
+    }
+
+    /// Takes it again where somebody has removed the file, as those do who tidy up `/tmp`; nobody may
+    /// hold it meanwhile. A fork does not hold it.
+    pub(super) fn hold(&mut self) -> io::Result<Taken<()>> {
+        if self.is_held()? {
+            return Ok(Taken::Mine(()));
+        }
+        match Self::take(self.path.clone())? {
+            Taken::Mine(lock) => {
+                *self = lock;
+                Ok(Taken::Mine(()))
+            }
+            Taken::By(holder) => Ok(Taken::By(holder)),
+        }
+    }
+
+    fn is_held(&self) -> io::Result<bool> {
+        Ok(self.by == std::process::id() && is_same(&self.file, &self.path)?)
     }
 }
 
@@ -66,7 +88,9 @@ fn holder(file: &mut File) -> Option<u32> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is still held: nobody else can have put a file of theirs there.
-        let _ = fs::remove_file(&self.path);
+        // While it is still held: nobody else can put a file of theirs there.
+        if self.is_held().is_ok_and(|held| held) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Progress that survives: the state of a long job, on disk, whole, whatever happens in between.
 
+mod error;
 mod format;
 mod lock;
 mod store;
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
+use crate::checkpoint::error::{damaged, in_use};
 use crate::checkpoint::format::{Contents, decode, encode};
-use crate::checkpoint::store::{Opened, Store};
+use crate::checkpoint::lock::Taken;
+use crate::checkpoint::store::Store;
 use crate::token::StopToken;
 
+pub use error::CheckpointError;
 pub use format::Damage;
 
 /// Between two saves of `tick`, unless it is told otherwise.
@@ -73,7 +75,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 ///
 /// An effect outside of the state may have happened after the last save: what is done twice must do no
 /// harm, or be in the state. On a file system that ignores `fsync`, or whose locks are not seen by
-/// other machines, the promises are as good as that. Dropping a checkpoint saves nothing.
+/// other machines, the promises are as good as that. Dropping a checkpoint saves nothing. A fork has
+/// the lock's open file, but not the checkpoint: there a save is refused, and where it outlives its
+/// parent, the lock is free when it ends.
 pub struct Checkpoint<T> {
     store: Store,
     version: u32,
@@ -130,89 +134,6 @@ pub enum Ticked {
     Stopping,
 }
 
-/// A checkpoint could not be opened or saved. Nothing has been lost: what was there is there.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum CheckpointError {
-    /// Another process has it open, or this one has it open already.
-    #[error("the checkpoint {} is in use by {holder}", .path.display())]
-    #[non_exhaustive]
-    InUse {
-        /// The checkpoint.
-        path: PathBuf,
-        /// Its process id, where it has said so already.
-        pid: Option<u32>,
-        /// The process in words: "process 4242 (importer)".
-        holder: String,
-    },
-    /// The file cannot be used, and there is no sound one from before.
-    #[error("cannot use the checkpoint {}: {damage}", .path.display())]
-    #[non_exhaustive]
-    Damaged {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What is wrong with it.
-        damage: Damage,
-    },
-    /// The file is sound, but its state is of another version of the program.
-    #[error("the checkpoint {} has a state of version {found}, not {expected}", .path.display())]
-    #[non_exhaustive]
-    Version {
-        /// The checkpoint.
-        path: PathBuf,
-        /// The version of its state.
-        found: u32,
-        /// The version that was [asked for](CheckpointBuilder::version).
-        expected: u32,
-    },
-    /// The file is sound, but its state is of another shape.
-    #[error("the checkpoint {} has a state of another shape: {error}", .path.display())]
-    #[non_exhaustive]
-    Shape {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What does not fit.
-        error: String,
-    },
-    /// The state could not be read back from what would have been saved; the old one is still
-    /// there.
-    #[error("this state could not be restored from the checkpoint {}: {error}", .path.display())]
-    #[non_exhaustive]
-    NotRestorable {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What does not fit into JSON, or not back.
-        error: String,
-    },
-    /// The system refused.
-    #[error("cannot {what} the checkpoint {}: {source}", .path.display())]
-    #[non_exhaustive]
-    Io {
-        /// "open" or "save", "finish".
-        what: &'static str,
-        /// The checkpoint.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn process(pid: Option<u32>) -> String {
-    match pid {
-        Some(pid) if pid == std::process::id() => "this process itself".to_owned(),
-        Some(pid) => {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
-            if name.is_empty() {
-                format!("process {pid}")
-            } else {
-                format!("process {pid} ({name})")
-            }
-        }
-        None => "another process".to_owned(),
-    }
-}
-
 /// Settings of a [`Checkpoint`]; ends in [`open`](Self::open).
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing before open"]
@@ -251,12 +172,8 @@ impl<T: Serialize + DeserializeOwned> CheckpointBuilder<T> {
             source,
         };
         let store = match Store::open(&self.path).map_err(io)? {
-            Opened::Store(store) => store,
-            Opened::InUse(pid) => {
-                let path = self.path;
-                let holder = process(pid);
-                return Err(CheckpointError::InUse { path, pid, holder });
-            }
+            Taken::Mine(store) => store,
+            Taken::By(pid) => return Err(in_use(self.path, pid)),
         };
         let mut checkpoint = Checkpoint {
             version: self.version,
@@ -352,15 +269,18 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     /// # Errors
     ///
     /// [`CheckpointError::NotRestorable`] when it could not be read back, [`CheckpointError::Io`] when
-    /// the system refused, a full disk for one. The state saved before is still there.
+    /// the system refused, a full disk for one; [`CheckpointError::InUse`] in a fork, or when somebody
+    /// has removed the lock's file and another process has opened the checkpoint since. The state
+    /// saved before is still there.
     pub fn save(&mut self, state: &T) -> Result<(), CheckpointError> {
-        let path = || self.store.current.clone();
+        let path = self.path().to_owned();
         let refused = |error: serde_json::Error| CheckpointError::NotRestorable {
-            path: path(),
+            path: path.clone(),
             error: error.to_string(),
         };
         let state = serde_json::to_vec(state).map_err(refused)?;
         serde_json::from_slice::<T>(&state).map_err(refused)?;
+        self.hold("save")?;
         let generation = self.generation + 1;
         let file = encode(&Contents {
             version: self.version,
@@ -370,7 +290,7 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
         let written = self.store.write(&file, self.sound);
         written.map_err(|source| CheckpointError::Io {
             what: "save",
-            path: path(),
+            path,
             source,
         })?;
         self.generation = generation;
@@ -403,13 +323,27 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Io`] when the system refused.
-    pub fn finish(self) -> Result<(), CheckpointError> {
+    /// [`CheckpointError::Io`] when the system refused, [`CheckpointError::InUse`] as with
+    /// [`save`](Self::save).
+    pub fn finish(mut self) -> Result<(), CheckpointError> {
+        self.hold("finish")?;
         self.store.clear().map_err(|source| CheckpointError::Io {
             what: "finish",
             path: self.store.current.clone(),
             source,
         })
+    }
+
+    fn hold(&mut self, what: &'static str) -> Result<(), CheckpointError> {
+        match self.store.hold() {
+            Ok(Taken::Mine(())) => Ok(()),
+            Ok(Taken::By(pid)) => Err(in_use(self.path().to_owned(), pid)),
+            Err(source) => Err(CheckpointError::Io {
+                what,
+                path: self.path().to_owned(),
+                source,
+            }),
+        }
     }
 
     /// How often this job has been saved, in all runs.
@@ -420,13 +354,6 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     /// Its file, absolute.
     pub fn path(&self) -> &Path {
         &self.store.current
-    }
-}
-
-fn damaged(path: &Path, damage: Damage) -> CheckpointError {
-    CheckpointError::Damaged {
-        path: path.to_owned(),
-        damage,
     }
 }
 

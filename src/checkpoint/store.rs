@@ -21,16 +21,11 @@ pub(super) struct Store {
     pub(super) previous: PathBuf,
     new: PathBuf,
     directory: PathBuf,
-    _lock: Lock,
-}
-
-pub(super) enum Opened {
-    Store(Store),
-    InUse(Option<u32>),
+    lock: Lock,
 }
 
 impl Store {
-    pub(super) fn open(path: &Path) -> io::Result<Opened> {
+    pub(super) fn open(path: &Path) -> io::Result<Taken<Self>> {
         // A link is followed once: the rename is to replace the file, not the link. And absolute,
         // so that a change of directory changes nothing.
         let current = match fs::canonicalize(path) {
@@ -48,15 +43,20 @@ impl Store {
         };
         let (previous, new) = (beside(".previous"), beside(".new"));
         match Lock::take(beside(".lock"))? {
-            Taken::By(holder) => Ok(Opened::InUse(holder)),
-            Taken::Mine(lock) => Ok(Opened::Store(Self {
+            Taken::By(holder) => Ok(Taken::By(holder)),
+            Taken::Mine(lock) => Ok(Taken::Mine(Self {
+                current,
                 previous,
                 new,
                 directory,
-                current,
-                _lock: lock,
+                lock,
             })),
         }
+    }
+
+    /// To be asked before the files are touched: see [`Lock::hold`].
+    pub(super) fn hold(&mut self) -> io::Result<Taken<()>> {
+        self.lock.hold()
     }
 
     /// Makes `file` the current generation, and the current one the previous one.
