@@ -332,3 +332,19 @@ fn a_fork_does_not_hold_the_lock_and_does_not_free_it() {
     let restored = Checkpoint::<State>::open(&path).unwrap().1;
     assert_eq!(restored, Restored::Current(state(2)));
 }
+
+#[test]
+fn a_link_to_a_file_yet_to_come_is_followed_too() {
+    let (directory, path) = place();
+    let real = directory.path().join("real");
+    fs::create_dir(&real).unwrap();
+    symlink("step", &path).unwrap();
+    symlink("real/state", directory.path().join("step")).unwrap();
+    let (mut checkpoint, _) = Checkpoint::<State>::open(&path).unwrap();
+    checkpoint.save(&state(1)).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert!(real.join("state").is_file());
+    // By its own name it is the same one, with the same lock.
+    let second = Checkpoint::<State>::open(real.join("state")).unwrap_err();
+    assert!(matches!(second, CheckpointError::InUse { .. }), "{second}");
+}

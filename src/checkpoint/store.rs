@@ -26,12 +26,9 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(path: &Path) -> io::Result<Taken<Self>> {
-        // A link is followed once: the rename is to replace the file, not the link. And absolute,
-        // so that a change of directory changes nothing.
-        let current = match fs::canonicalize(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => in_its_directory(path)?,
-            found => found?,
-        };
+        // Links are followed once: the rename is to replace the file, not the link. And absolute, so
+        // that a change of directory changes nothing.
+        let current = real(path)?;
         if fs::symlink_metadata(&current).is_ok_and(|found| !found.is_file()) {
             return Err(no_file());
         }
@@ -144,16 +141,32 @@ fn no_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
-/// Of a file that may not be there yet.
-fn in_its_directory(path: &Path) -> io::Result<PathBuf> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    Ok(fs::canonicalize(directory)?.join(name))
+/// As many links in a row as the system follows.
+const LINKS: usize = 40;
+
+/// Its name without links. Unlike for `canonicalize`, the file need not be there yet.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::canonicalize(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let directory = fs::canonicalize(directory)?;
+        let file = directory.join(name);
+        match fs::read_link(&file) {
+            Ok(target) => path = directory.join(target),
+            Err(_) => return Ok(file),
+        }
+    }
+    Err(io::Error::other("there are too many links"))
 }
 
 fn remove(path: &Path) -> io::Result<()> {
