@@ -348,3 +348,24 @@ fn a_link_to_a_file_yet_to_come_is_followed_too() {
     let second = Checkpoint::<State>::open(real.join("state")).unwrap_err();
     assert!(matches!(second, CheckpointError::InUse { .. }), "{second}");
 }
+
+#[test]
+fn numbers_come_back_to_the_last_bit() {
+    let (_directory, path) = place();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        f64::from_bits(random)
+    };
+    let numbers: Vec<f64> = (0..20_000).map(|_| next()).collect();
+    let numbers: Vec<f64> = numbers.into_iter().filter(|n| n.is_finite()).collect();
+    let (mut checkpoint, _) = Checkpoint::<Vec<f64>>::open(&path).unwrap();
+    checkpoint.save(&numbers).unwrap();
+    drop(checkpoint);
+    let restored = Checkpoint::<Vec<f64>>::open(&path).unwrap().1;
+    let restored = restored.into_state().unwrap();
+    let bits = |numbers: &[f64]| -> Vec<u64> { numbers.iter().map(|n| n.to_bits()).collect() };
+    assert!(bits(&numbers) == bits(&restored), "not the same");
+}
