@@ -369,3 +369,25 @@ fn numbers_come_back_to_the_last_bit() {
     let bits = |numbers: &[f64]| -> Vec<u64> { numbers.iter().map(|n| n.to_bits()).collect() };
     assert!(bits(&numbers) == bits(&restored), "not the same");
 }
+
+#[test]
+fn a_directory_that_cannot_be_synced_is_no_failure_and_one_that_fails_is() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, path) = place();
+    for (call, fault, fails) in [
+        // Of three saves: each syncs its file, and then the directory.
+        ("fsync", "error=EINVAL:when=2+2", 0),
+        ("fsync", "error=EIO:when=2+2", 3),
+    ] {
+        saved_three(&path);
+        let (out, _) = with_faults(&path, "save", call, &[&format!("{call}:{fault}")]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(said.matches("cannot save").count(), fails, "{said}");
+        let (checkpoint, restored) = Checkpoint::<State>::open(&path).unwrap();
+        // As far as anybody can see they are there: each is counted.
+        assert_eq!(checkpoint.generation(), 6);
+        assert_eq!(restored, Restored::Current(state(6)));
+    }
+}

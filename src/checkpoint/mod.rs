@@ -271,7 +271,8 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     /// [`CheckpointError::NotRestorable`] when it could not be read back, [`CheckpointError::Io`] when
     /// the system refused, a full disk for one; [`CheckpointError::InUse`] in a fork, or when somebody
     /// has removed the lock's file and another process has opened the checkpoint since. The state
-    /// saved before is still there.
+    /// saved before is still there; the new one is, where the last step failed, the `fsync` of the
+    /// directory.
     pub fn save(&mut self, state: &T) -> Result<(), CheckpointError> {
         let path = self.path().to_owned();
         let refused = |error: serde_json::Error| CheckpointError::NotRestorable {
@@ -287,15 +288,16 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
             generation,
             state: &state,
         });
-        let written = self.store.write(&file, self.sound);
-        written.map_err(|source| CheckpointError::Io {
+        let refused = |source| CheckpointError::Io {
             what: "save",
-            path,
+            path: path.clone(),
             source,
-        })?;
+        };
+        self.store.write(&file, self.sound).map_err(refused)?;
+        // From here on it is what the next run finds, unless the power is cut.
         self.generation = generation;
         self.sound = true;
-        Ok(())
+        self.store.sync_directory().map_err(refused)
     }
 
     /// Saves `state` if the interval is over, or if `token` has been stopped, and says which.

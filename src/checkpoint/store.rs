@@ -2,7 +2,7 @@
 //!
 //! 1. The current file is replaced by one rename, so it is always the old state or the new one, and
 //!    whole.
-//! 2. What a rename puts there is on the disk before, and the rename itself is before `write`
+//! 2. What a rename puts there is on the disk before, and the rename itself when `sync_directory`
 //!    returns.
 //! 3. Only the holder of the lock writes, so the names can be fixed: a process that is killed in the
 //!    middle leaves nothing behind that the next one does not use again.
@@ -70,8 +70,7 @@ impl Store {
             // A full disk gets its space back; the error that is told is the first.
             let _ = remove(&self.new);
         }
-        replaced?;
-        self.sync_directory()
+        replaced
     }
 
     /// The current file gets a second name. It keeps its own, so that there is no moment without it;
@@ -118,8 +117,16 @@ impl Store {
         self.sync_directory()
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+    /// Makes renames and removals last.
+    pub(super) fn sync_directory(&self) -> io::Result<()> {
+        use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        match synced.as_ref().map_err(io::Error::kind) {
+            // Not every file system can, and a directory that may be written need not be readable:
+            // the system then tells no more than that.
+            Err(InvalidInput | Unsupported | PermissionDenied) => Ok(()),
+            _ => synced,
+        }
     }
 }
 
