@@ -391,3 +391,26 @@ fn a_directory_that_cannot_be_synced_is_no_failure_and_one_that_fails_is() {
         assert_eq!(restored, Restored::Current(state(6)));
     }
 }
+
+#[test]
+fn a_file_of_somebody_else_is_not_taken_for_the_lock() {
+    let (directory, path) = place();
+    let lock = beside(&path, ".lock");
+    fs::write(&lock, "version = 4\n").unwrap();
+    let error = Checkpoint::<State>::open(&path).unwrap_err().to_string();
+    assert!(error.contains("job.lock"), "{error}");
+    assert_eq!(fs::read(&lock).unwrap(), b"version = 4\n");
+    fs::remove_file(&lock).unwrap();
+    let letters = directory.path().join("letters");
+    fs::write(&letters, "").unwrap();
+    symlink(&letters, &lock).unwrap();
+    assert!(Checkpoint::<State>::open(&path).is_err());
+    assert_eq!(fs::read(&letters).unwrap(), b"");
+    fs::remove_file(&lock).unwrap();
+    // What a killed process has left is: whole, cut off, or empty.
+    for left in ["4242\n", "42", ""] {
+        fs::write(&lock, left).unwrap();
+        assert!(Checkpoint::<State>::open(&path).unwrap().1.is_fresh());
+        assert!(!lock.exists());
+    }
+}

@@ -2,11 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+/// Of what stands in the file, in bytes.
+const LONGEST: u64 = 20;
 
 /// Held until it is dropped.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ impl Lock {
                 .write(true)
                 .create(true)
                 .truncate(false)
+                // What a link leads to is somebody else's, and is about to be written over.
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
@@ -42,6 +47,10 @@ impl Lock {
             // Whoever held it before may have removed the file: then this is the lock of nothing.
             if !is_same(&file, &path)? {
                 continue;
+            }
+            if !is_left_behind(&mut file)? {
+                let told = format!("{} is somebody else's file, not its lock", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, told));
             }
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;
@@ -80,9 +89,18 @@ fn is_same(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// It holds what a lock does: a process id, as far as it was written. "Cargo" has its lock where
+/// others keep something of theirs.
+fn is_left_behind(file: &mut File) -> io::Result<bool> {
+    let mut start = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut start)?;
+    let id = start.strip_suffix(b"\n").unwrap_or(&start);
+    Ok(start.len() as u64 <= LONGEST && id.iter().all(u8::is_ascii_digit))
+}
+
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    file.take(20).read_to_string(&mut text).ok()?;
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 
