@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -413,4 +413,22 @@ fn a_file_of_somebody_else_is_not_taken_for_the_lock() {
         assert!(Checkpoint::<State>::open(&path).unwrap().1.is_fresh());
         assert!(!lock.exists());
     }
+}
+
+#[test]
+fn who_may_read_it_stays_as_it_was_set() {
+    let (_directory, path) = place();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let (mut checkpoint, _) = Checkpoint::<State>::open(&path).unwrap();
+    checkpoint.save(&state(1)).unwrap();
+    for wanted in [0o600, 0o640] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).unwrap();
+        checkpoint.save(&state(2)).unwrap();
+        checkpoint.save(&state(3)).unwrap();
+        assert_eq!(mode(&path), wanted);
+        assert_eq!(mode(&beside(&path, ".previous")), wanted);
+    }
+    fs::remove_file(&path).unwrap();
+    checkpoint.save(&state(4)).unwrap();
+    assert_eq!(mode(&path), 0o640, "that of the one before");
 }

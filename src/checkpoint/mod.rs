@@ -67,9 +67,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 ///   is the kernel's (`flock`), so it goes with the process, however that ends.
 /// * A full disk is an error, and the old state is still there.
 ///
-/// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`. The state is JSON, so it can be
-/// looked at; what JSON cannot hold (NaN, a map with keys that are not text or numbers) is refused
-/// by `save`.
+/// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`. Its permissions stay as they are set.
+/// The state is JSON, so it can be looked at; what JSON cannot hold (NaN, a map with keys that are
+/// not text or numbers) is refused by `save`.
 ///
 /// # Limits
 ///

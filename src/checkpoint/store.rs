@@ -63,7 +63,10 @@ impl Store {
             .write(true)
             .create_new(true)
             .open(&self.new)?;
-        let written = new.write_all(file).and_then(|()| new.sync_all());
+        let written = self
+            .guard(&new)
+            .and_then(|()| new.write_all(file))
+            .and_then(|()| new.sync_all());
         drop(new);
         let replaced = written.and_then(|()| self.replace(keep_current));
         if replaced.is_err() {
@@ -71,6 +74,17 @@ impl Store {
             let _ = remove(&self.new);
         }
         replaced
+    }
+
+    /// Who may read the file before may read the new one, and nobody else; before anything is in it.
+    fn guard(&self, new: &File) -> io::Result<()> {
+        match fs::metadata(&self.current).or_else(|_| fs::metadata(&self.previous)) {
+            // Asked first: where the mount says what they are, to set them is refused.
+            Ok(before) if before.permissions() != new.metadata()?.permissions() => {
+                new.set_permissions(before.permissions())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The current file gets a second name. It keeps its own, so that there is no moment without it;
