@@ -69,7 +69,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 ///
 /// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`. Its permissions stay as they are set.
 /// The state is JSON, so it can be looked at; what JSON cannot hold (NaN, a map with keys that are
-/// not text or numbers) is refused by `save`.
+/// not text or numbers) is refused by `save`. It has one word, `null`, for `None`, for `Some(None)`, and
+/// for NaN in an `Option`: they come back as `None`.
 ///
 /// # Limits
 ///
