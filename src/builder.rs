@@ -7,6 +7,8 @@ use std::process::{ExitCode, Termination};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+#[cfg(feature = "console")]
+use crate::console::{self, Console};
 use crate::coordinator::ShutdownCoordinator;
 use crate::error::InstallError;
 use crate::exit_policy::ExitPolicy;
@@ -55,6 +57,8 @@ pub struct ShutdownBuilder {
     exit_policy: ExitPolicy,
     exit_on_timeout: Option<bool>,
     systemd: bool,
+    #[cfg(feature = "console")]
+    console: Option<Console>,
 }
 
 impl ShutdownBuilder {
@@ -71,6 +75,8 @@ impl ShutdownBuilder {
             exit_policy: ExitPolicy::default(),
             exit_on_timeout: None,
             systemd: false,
+            #[cfg(feature = "console")]
+            console: None,
         }
     }
 
@@ -205,6 +211,14 @@ impl ShutdownBuilder {
         self
     }
 
+    /// Shows the shutdown while it goes on. Default: nothing is shown.
+    #[cfg(feature = "console")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "console")))]
+    pub fn console(mut self, console: Console) -> Self {
+        self.console = Some(console);
+        self
+    }
+
     /// Installs the handlers and starts the two threads that wait for the stop.
     ///
     /// Do it early, before other threads are started: what arrives before it has its default
@@ -245,6 +259,8 @@ impl ShutdownBuilder {
                 exit_policy: self.exit_policy,
                 exit_on_timeout: self.exit_on_timeout.unwrap_or(with_signals),
             },
+            #[cfg(feature = "console")]
+            console: self.console,
         };
         let core = Core::new(settings, location).map_err(InstallError::Wakeup)?;
         let coordinator = ShutdownCoordinator::start(Arc::new(core))?;
@@ -288,7 +304,14 @@ impl ShutdownBuilder {
         self,
         f: impl FnOnce(&ShutdownCoordinator) -> Result<R, E>,
     ) -> ExitCode {
-        let coordinator = match self.install_at(Location::caller()) {
+        #[cfg(feature = "console")]
+        let this = Self {
+            console: self.console.map(Console::with_whole_report),
+            ..self
+        };
+        #[cfg(not(feature = "console"))]
+        let this = self;
+        let coordinator = match this.install_at(Location::caller()) {
             Ok(coordinator) => coordinator,
             Err(error) => {
                 bounded_by("winddown-stderr", SHOW, move || show(&error.to_string()));
@@ -297,13 +320,16 @@ impl ShutdownBuilder {
         };
         let shown = Arc::new(OnceLock::<Aside>::new());
         let said = Arc::clone(&shown);
+        let core = Arc::downgrade(coordinator.core());
         coordinator.on_report(move |report| {
             // The error comes first, and the program's own last words are the last. Not for long: a
             // stderr that nobody reads must not keep those from being called.
             if let Some(said) = said.get() {
                 said.wait(BEFORE_LAST_WORDS);
             }
-            if report.outcome() != Outcome::Clean {
+            if let Some(core) = core.upgrade().filter(|core| core.has_console()) {
+                core.wait_for_console(BEFORE_LAST_WORDS);
+            } else if report.outcome() != Outcome::Clean {
                 // Nobody is left to tell when this fails.
                 let _ = writeln!(std::io::stderr(), "{report}");
             }
@@ -330,6 +356,11 @@ impl ShutdownBuilder {
                 let message = panic::message(payload);
                 coordinator.core().stop(StopReason::Panicked { message });
             }
+        }
+        #[cfg(feature = "console")]
+        if let (Some(shown), Some(_)) = (shown.get(), coordinator.core().settings.console) {
+            // Its last line comes after that.
+            shown.wait(console::PATIENCE);
         }
         let report = coordinator.shutdown();
         if let Some(shown) = shown.get() {

@@ -60,6 +60,8 @@
 //! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
 //!   run, whatever ends it.
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
+//! * With the feature `console`, `Console` shows the shutdown on a terminal, or in a log, while it
+//!   goes on.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises
@@ -147,6 +149,7 @@
 //! * Unix only. Times are of the monotonic clock, without the time in which the process was
 //!   suspended.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 #[cfg(not(unix))]
@@ -158,6 +161,8 @@ mod bus;
 #[cfg(feature = "checkpoint")]
 mod checkpoint;
 mod clock;
+#[cfg(feature = "console")]
+mod console;
 mod coordinator;
 mod error;
 mod event;
@@ -184,6 +189,8 @@ mod work;
 pub use builder::ShutdownBuilder;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, CheckpointBuilder, CheckpointError, Damage, Restored, Ticked};
+#[cfg(feature = "console")]
+pub use console::Console;
 pub use coordinator::ShutdownCoordinator;
 pub use error::{
     InstallError, IntakeClosed, PartitionError, SpawnError, Stopped, TaskPanicked, UnknownSignal,

@@ -219,7 +219,7 @@ impl StillHere {
         self.thread.as_ref()
     }
 
-    fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         let mut name = if self.holder == Holder::Item {
             format!("{} of {}", self.count, self.name)
         } else {

@@ -18,8 +18,8 @@ use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-pub(crate) use text::{clean, time};
-use text::{columns, fit, pad, parts, short};
+pub(crate) use text::{clean, columns, fit, pad, time};
+use text::{parts, short};
 
 use super::rows::{Group, Row, groups};
 use super::{Inner, Outcome};

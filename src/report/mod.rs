@@ -22,6 +22,8 @@ use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Later, StopReason};
 
 pub(crate) use display::{clean, locale_is_utf8, time};
+#[cfg(feature = "console")]
+pub(crate) use display::{columns, fit, pad};
 
 /// How one hook or guard ended (P14).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -89,6 +89,7 @@ impl Core {
         if let Some(teller) = teller {
             teller.finish(until);
         }
+        self.wait_for_console(until.since(Tick::now()));
         if let Ok(Some(aloud)) = &aloud {
             aloud.wait(until.since(Tick::now()));
         }

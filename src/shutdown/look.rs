@@ -17,6 +17,11 @@ const THREADS: usize = 32;
 
 impl Core {
     pub(crate) fn snapshot(&self) -> Snapshot {
+        self.snapshot_with(THREADS)
+    }
+
+    /// Looks up no more than so many threads.
+    pub(super) fn snapshot_with(&self, threads: usize) -> Snapshot {
         let phase = self.phase();
         let (mut rows, more_work) = self.work.still_here(MOST);
         if phase >= Phase::Draining && !self.signals.owner.is_back() {
@@ -51,7 +56,7 @@ impl Core {
         let stopping = phase >= Phase::Draining;
         let mut looked = 0;
         let holders = rows.into_iter().map(|(mut here, thread)| {
-            if stopping && thread != Thread::NONE && here.age.is_some() && looked < THREADS {
+            if stopping && thread != Thread::NONE && here.age.is_some() && looked < threads {
                 looked += 1;
                 here.thread = whereabouts(thread);
             }

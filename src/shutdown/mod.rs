@@ -5,6 +5,7 @@ mod conclusion;
 mod ending;
 mod hand_back;
 mod linger;
+mod live;
 mod look;
 mod sequence;
 mod stages;
@@ -17,12 +18,14 @@ use std::time::Duration;
 
 use crate::bus::Bus;
 use crate::clock::Tick;
+#[cfg(feature = "console")]
+use crate::console::Console;
 use crate::hook::{Emergency, Hooks};
 use crate::reason::{Phase, StopReason};
 use crate::report::ShutdownReport;
 use crate::said::{self, Thread};
 use crate::signal::{SignalSettings, SignalState};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
 use crate::systemd::Systemd;
 use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
 use crate::work::{StageState, Work};
@@ -44,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) signals: SignalSettings,
     /// Tell systemd, if it started the program.
     pub(crate) systemd: bool,
+    #[cfg(feature = "console")]
+    pub(crate) console: Option<Console>,
 }
 
 /// Everything that a coordinator and its handles share. Each part locks for itself, and none while
@@ -69,6 +74,8 @@ pub(crate) struct Core {
     calling: AtomicUsize,
     /// The runner is running user code itself, as no other thread could be had.
     runner_away: AtomicBool,
+    /// The thread that shows the shutdown to whoever watches.
+    console: OnceLock<Aside>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -117,6 +124,7 @@ impl Core {
             cleaning: AtomicBool::new(false),
             calling: AtomicUsize::new(0),
             runner_away: AtomicBool::new(false),
+            console: OnceLock::new(),
             progress: Mutex::new(Progress::default()),
             changed: Condvar::new(),
         })

@@ -32,6 +32,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     let _ = core.node.reason();
     // P22.
     core.work.own.close();
+    core.start_console();
     teller.stopping(core);
     Teller::phase(core, Phase::Draining);
     announce(core, announcement);

@@ -258,6 +258,20 @@ impl SignalState {
         self.node.advance(Stage::Lingering, Stage::Stopped)
     }
 
+    /// Whether a signal that is delivered at `now` would be the one that forces the shutdown to end,
+    /// without delivering it.
+    #[cfg(feature = "console")]
+    pub(crate) fn would_force(&self, now: Tick) -> bool {
+        // After a programmatic stop there is none yet, and the next is still the polite one.
+        let first = self
+            .node
+            .ending()
+            .and_then(|ending| ending.deliveries.first());
+        self.settings.escalation == Escalation::SecondSignal
+            && self.node.word().stage() == Stage::Stopped
+            && first.is_some_and(|first| now.since(first) >= self.settings.debounce)
+    }
+
     /// Wakes the two threads that wait for a stop. Async-signal-safe.
     pub(crate) fn ring(&self) {
         self.runner.ring();

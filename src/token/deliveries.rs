@@ -141,6 +141,23 @@ impl Deliveries {
         }
     }
 
+    /// The delivery that escalation and debounce count from.
+    #[cfg(feature = "console")]
+    pub(crate) fn first(&self) -> Option<Tick> {
+        let polite = self.polite.load(Ordering::Acquire);
+        let polite = (polite != 0).then(|| Tick::from_nanos(polite));
+        self.insisted().or(polite)
+    }
+
+    /// It is among those that are kept.
+    #[cfg(feature = "console")]
+    pub(crate) fn has_seen(&self, signal: Signal) -> bool {
+        let number = u64::from(signal.number().unsigned_abs());
+        let whats = self.records.iter();
+        let mut whats = whats.map(|record| record.what.load(Ordering::Acquire));
+        whats.any(|what| what & FILLED != 0 && what & 0x7f == number)
+    }
+
     /// Keeps a delivery and says where. Async-signal-safe.
     pub(crate) fn record(&self, signal: Signal, origin: Origin, now: Tick) -> usize {
         let index = self.claimed.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ pub(crate) fn time(span: Duration) -> String {
 }
 
 /// The text in at most `width` columns, with nothing in it that could move the cursor.
-pub(super) fn fit(text: &str, width: usize, unicode: bool) -> String {
+pub(crate) fn fit(text: &str, width: usize, unicode: bool) -> String {
     let text = clean(text, unicode);
     if columns(&text) <= width {
         return text;
@@ -97,7 +97,7 @@ pub(super) fn tail(text: &str, width: usize, unicode: bool) -> String {
     }
 }
 
-pub(super) fn pad(text: &str, width: usize) -> String {
+pub(crate) fn pad(text: &str, width: usize) -> String {
     let mut padded = text.to_owned();
     padded.extend(std::iter::repeat_n(
         ' ',
@@ -131,7 +131,7 @@ pub(super) fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     text.chars().map(column).sum()
 }
 

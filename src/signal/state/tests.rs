@@ -309,3 +309,52 @@ fn two_that_end_a_linger_together_are_one() {
         }
     }
 }
+
+/// What the console says of the next Ctrl-C is what it does, whatever was before.
+#[cfg(feature = "console")]
+#[test]
+fn would_force_says_what_the_next_delivery_does() {
+    #[derive(Clone, Copy)]
+    enum Step {
+        Stop,
+        Term,
+        Int,
+        EndLinger,
+        End,
+    }
+    use Step::{End, EndLinger, Int, Stop, Term};
+    let steps = [Stop, Term, Int, EndLinger, End];
+    let mut forced = 0;
+    // Three of them, in every order, 200 ms apart.
+    for history in 0..125 {
+        let history = [history / 25, history / 5 % 5, history % 5].map(|step: usize| steps[step]);
+        for (linger, escalation) in [
+            (Duration::ZERO, Escalation::SecondSignal),
+            (LONG, Escalation::SecondSignal),
+            (LONG, Escalation::Never),
+        ] {
+            for now in (0..1000).step_by(50) {
+                let state = lingering(MS * 300, linger, escalation);
+                for (step, when) in history.into_iter().zip([0, 200, 400]) {
+                    if when > now {
+                        break;
+                    }
+                    match step {
+                        Stop => drop(state.node.decide("by hand".into())),
+                        Term => drop(state.judge(Signal::TERM, Origin::Unknown, at(when))),
+                        Int => drop(state.judge(Signal::INT, Origin::Terminal, at(when))),
+                        EndLinger => drop(state.end_the_linger()),
+                        End => drop(state.node.advance(Stage::Stopped, Stage::Ended)),
+                    }
+                }
+                let said = state.would_force(at(now));
+                // After the end there is nobody left to say it.
+                let is_over = state.node.word().stage() == Stage::Ended;
+                let does = state.judge(Signal::INT, Origin::Terminal, at(now)) == Answer::Force;
+                assert_eq!(said, does && !is_over);
+                forced += u32::from(does);
+            }
+        }
+    }
+    assert!(forced > 1000, "{forced}");
+}
