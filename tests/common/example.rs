@@ -53,6 +53,9 @@ fn build(example: &str, profile: &Path) {
     ]);
     cargo.arg(in_crate("Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    if example == "console" {
+        cargo.args(["--features", "console"]);
+    }
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

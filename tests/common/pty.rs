@@ -13,6 +13,7 @@ use crate::process::{Process, Text, before_exec};
 
 pub(crate) const CTRL_C: u8 = 0x03;
 
+#[allow(dead_code, reason = "each test binary uses its own part")]
 pub(crate) struct Pty {
     keyboard: File,
     /// Kept open, since a terminal that nobody has open is hung up.
@@ -20,11 +21,16 @@ pub(crate) struct Pty {
     pub(crate) screen: Text,
 }
 
+#[allow(dead_code, reason = "each test binary uses its own part")]
 impl Pty {
     pub(crate) fn open() -> Self {
+        Self::with_columns(100)
+    }
+
+    pub(crate) fn with_columns(columns: u16) -> Self {
         let size = Winsize {
             ws_row: 24,
-            ws_col: 100,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
