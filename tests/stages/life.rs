@@ -1,0 +1,131 @@
+//! Stages that come late, and stages that have gone.
+
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+
+use crate::common::{bounded, embedded};
+use crate::row;
+use winddown::{Holder, Outcome, StopReason};
+
+#[test]
+fn a_stage_built_after_the_stop_is_born_stopped() {
+    let shutdown = embedded().install().unwrap();
+    shutdown.stop("now");
+    let handle = shutdown.handle();
+    let report = bounded(move || shutdown.shutdown());
+    assert!(report.is_final());
+    let late = handle.stage("late");
+    assert_eq!(late.token().reason(), Some(StopReason::from("now")));
+    assert!(late.hold("hold").is_err());
+    assert!(late.spawn("task", |_| ()).is_err());
+    assert!(
+        late.in_flight::<()>("items")
+            .on_interrupted(|_| ())
+            .reserve()
+            .is_none()
+    );
+}
+
+#[test]
+fn every_stage_built_around_the_stop_is_stopped() {
+    for _ in 0..200 {
+        let shutdown = embedded().install().unwrap();
+        let start = Arc::new(Barrier::new(2));
+        let (handle, go) = (shutdown.handle(), Arc::clone(&start));
+        let building = thread::spawn(move || {
+            go.wait();
+            let stages = (0..20).map(|_| handle.stage("stage"));
+            stages.map(|stage| stage.token()).collect::<Vec<_>>()
+        });
+        start.wait();
+        shutdown.stop("now");
+        let report = bounded(move || shutdown.shutdown());
+        assert_eq!(report.outcome(), Outcome::Clean, "{report}");
+        for token in building.join().unwrap() {
+            assert_eq!(bounded(move || token.wait()), StopReason::from("now"));
+        }
+    }
+}
+
+#[test]
+fn p23_stages_that_have_gone_leave_nothing_behind_but_their_tokens_stop() {
+    let shutdown = embedded().install().unwrap();
+    let kept = shutdown.stage("token kept").token();
+    let child = shutdown.stage("child kept").token().child();
+    let (stopped, stops) = mpsc::channel();
+    let task = shutdown.stage("task kept").spawn("task", move |token| {
+        token.wait();
+        stopped.send(()).unwrap();
+    });
+    drop(task.unwrap());
+    let items = shutdown
+        .stage("items kept")
+        .in_flight::<()>("items")
+        .on_interrupted(|_| ());
+    for _ in 0..10_000 {
+        drop(shutdown.stage("gone"));
+    }
+    shutdown.stop("now");
+    let report = bounded(move || shutdown.shutdown());
+    assert!(kept.is_stopped() && child.token().is_stopped());
+    stops.try_recv().unwrap();
+    assert!(items.reserve().is_none());
+    let rows = report
+        .drained()
+        .iter()
+        .filter(|row| row.holder() == Holder::Stage)
+        .count();
+    assert!((4..200).contains(&rows), "{rows} stages are still known");
+}
+
+#[test]
+fn a_stage_built_behind_the_stop_is_born_stopped_wherever_the_runner_is() {
+    for _ in 0..200 {
+        let shutdown = embedded().install().unwrap();
+        shutdown.stop("now");
+        let late = shutdown.stage("late");
+        assert_eq!(late.token().reason(), Some(StopReason::from("now")));
+        assert!(late.hold("hold").is_err());
+    }
+}
+
+#[test]
+fn p4_an_on_stop_keeps_its_stage_however_many_are_built_later() {
+    let shutdown = embedded().install().unwrap();
+    let (called, calls) = mpsc::channel();
+    let call = move |name: &'static str| {
+        let called = called.clone();
+        move |_: &StopReason| called.send(name).unwrap()
+    };
+    let stage = shutdown.stage("detached");
+    stage.token().on_stop(call("detached")).detach();
+    drop(stage);
+    let kept = shutdown.stage("kept").token().on_stop(call("kept"));
+    for _ in 0..200 {
+        drop(shutdown.stage("gone"));
+    }
+    shutdown.stop("now");
+    let _ = bounded(move || shutdown.shutdown());
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["kept", "detached"]);
+    drop(kept);
+}
+
+#[test]
+fn p23_what_comes_and_goes_below_a_draining_stage_leaves_nothing_behind() {
+    let shutdown = embedded().install().unwrap();
+    let sink = shutdown.stage("sink");
+    let lived = sink.hold("lived at the stop").unwrap();
+    let source = shutdown.stage("source");
+    let draining = source.hold("draining").unwrap();
+    shutdown.stop("now");
+    source.token().wait();
+    drop(lived);
+    for _ in 0..10_000 {
+        drop(sink.hold("row").unwrap());
+    }
+    drop(draining);
+    let report = bounded(move || shutdown.shutdown());
+    row(&report, "lived at the stop");
+    // Two stages, two holds.
+    assert_eq!(report.drained().len(), 4);
+}
