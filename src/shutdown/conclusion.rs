@@ -14,7 +14,7 @@ use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Aside, Core, LastWords, stages};
 use crate::sync::Ordering;
-use crate::token::{SLICE, Stage, after};
+use crate::token::{Life, SLICE, after};
 
 /// With time to spare they get no more than this: the program wants to end.
 const LAST_WORDS_AT_MOST: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ impl Core {
         let report = self.make(Some(verdict));
         // From here on a second signal no longer forces a shutdown that is under way, or it has
         // forced this one already.
-        if !self.node.advance(Stage::Stopped, Stage::Ended) {
+        if !self.node.advance(Life::Stopped, Life::Ended) {
             park_for_ever();
         }
         // One limit for everybody who is told (P15).

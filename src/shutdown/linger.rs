@@ -3,7 +3,7 @@
 use crate::shutdown::Core;
 use crate::shutdown::teller::Teller;
 use crate::sync::Ordering;
-use crate::token::{SLICE, Stage};
+use crate::token::{Life, SLICE};
 
 /// Waits for the stop. False: there will be none, as the installation was refused.
 ///
@@ -16,7 +16,7 @@ pub(super) fn until_stop(core: &Core, teller: &mut Teller) -> bool {
             return false;
         }
         let word = core.node.word();
-        if word.stage() != Stage::Lingering {
+        if word.life() != Life::Lingering {
             // P23: without a time, unless systemd asks for signs of life.
             core.signals.runner.wait(core.systemd.beat());
             continue;

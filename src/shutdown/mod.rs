@@ -27,7 +27,7 @@ use crate::said::{self, Thread};
 use crate::signal::{SignalSettings, SignalState};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
 use crate::systemd::Systemd;
-use crate::token::{Deliveries, Ending, GraceClock, Node, Stage};
+use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
 use crate::work::{StageState, Work};
 
 pub(crate) use aside::{Aside, bounded_by};
@@ -179,14 +179,14 @@ impl Core {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        match self.node.word().stage() {
-            Stage::Running => Phase::Running,
-            Stage::Lingering => Phase::Lingering,
-            Stage::Ended => Phase::Ended,
-            Stage::Stopped | Stage::Forced if self.cleaning.load(Ordering::Acquire) => {
+        match self.node.word().life() {
+            Life::Running => Phase::Running,
+            Life::Lingering => Phase::Lingering,
+            Life::Ended => Phase::Ended,
+            Life::Stopped | Life::Forced if self.cleaning.load(Ordering::Acquire) => {
                 Phase::Cleaning
             }
-            Stage::Stopped | Stage::Forced => Phase::Draining,
+            Life::Stopped | Life::Forced => Phase::Draining,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::inside;
 use crate::reason::{Phase, SignalReceived, StopReason};
 use crate::report::{HookOutcome, HookReport, Outcome, ShutdownReport};
 use crate::shutdown::{Aside, Core};
-use crate::token::Stage;
+use crate::token::Life;
 
 /// While something is late, it is said this often; and what takes less is not late.
 const EVERY: Duration = Duration::from_secs(1);
@@ -105,7 +105,7 @@ impl Teller {
         let word = core.node.word();
         let (mut signals, seen) = ending.deliveries.after(self.signals, word);
         self.signals = seen;
-        if word.stage() == Stage::Forced && !self.escalated {
+        if word.life() == Life::Forced && !self.escalated {
             self.escalated = true;
             let by = signals.pop().map(|received| received.signal);
             core.bus.emit(|| Event::Escalating { by });

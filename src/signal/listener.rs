@@ -7,7 +7,7 @@
 use crate::signal::state::SignalState;
 use crate::signal::{exit, handler};
 use crate::sync::Ordering;
-use crate::token::{SLICE, Stage, after};
+use crate::token::{Life, SLICE, after};
 
 /// The listener's life: parked until the stop, or the signal that announces it (P23), then looking
 /// at the clock until the end.
@@ -21,26 +21,26 @@ pub(crate) fn listen(state: &SignalState) {
     while !state.released.load(Ordering::Acquire) {
         let word = state.node.word();
         let owner_back = state.owner.is_back();
-        match word.stage() {
-            Stage::Running => {
+        match word.life() {
+            Life::Running => {
                 if state.installed.load(Ordering::Acquire) {
                     handler::let_in(state.signals.load(Ordering::Acquire));
                 }
                 state.listener.wait(None);
             }
-            Stage::Forced => {
+            Life::Forced => {
                 state.end_what_was_passed_on();
                 state.listener.wait(None);
             }
             // Over, and somebody is there to go on.
-            Stage::Ended if owner_back || !state.settings.exit_on_timeout => {
+            Life::Ended if owner_back || !state.settings.exit_on_timeout => {
                 state.listener.wait(None);
             }
             // P15 counts from the first signal, so that a linger is watched over too.
-            Stage::Lingering | Stage::Stopped | Stage::Ended => {
+            Life::Lingering | Life::Stopped | Life::Ended => {
                 let stop = word.when();
                 let now = ending.clock.now(stop);
-                let lingers = word.stage() == Stage::Lingering;
+                let lingers = word.life() == Life::Lingering;
                 let end = word.when_at_latest() + state.settings.linger;
                 if lingers && now >= end {
                     if state.end_the_linger() {
@@ -52,8 +52,8 @@ pub(crate) fn listen(state: &SignalState) {
                 // An owner that has the report already is not taken along.
                 let mine = now >= limit
                     && state.settings.exit_on_timeout
-                    && (word.stage() != Stage::Ended || state.owner.give_up());
-                if mine && state.node.advance(Stage::Lingering, Stage::Forced) {
+                    && (word.life() != Life::Ended || state.owner.give_up());
+                if mine && state.node.advance(Life::Lingering, Life::Forced) {
                     let death = state.death_by_timeout();
                     state.run_emergency_hooks(after::WATCHDOG_EMERGENCY);
                     exit::now(death);

@@ -14,7 +14,7 @@ use crate::signal::bell::Bell;
 use crate::signal::exit;
 use crate::signal::handler;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use crate::token::{By, Node, Stage};
+use crate::token::{By, Life, Node};
 
 /// What a further signal does, once the first has asked for the stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -181,7 +181,7 @@ impl SignalState {
     }
 
     fn is_over(&self) -> bool {
-        self.node.word().stage() == Stage::Ended && self.reported.load(Ordering::Acquire)
+        self.node.word().life() == Life::Ended && self.reported.load(Ordering::Acquire)
     }
 
     /// The second step of `judge`; another handler may have run since the first. `polite` says that
@@ -191,15 +191,15 @@ impl SignalState {
             return Answer::Noted;
         };
         let lingers = self.settings.lingers_at(signal);
-        let (stage, answer) = if lingers {
-            (Stage::Lingering, Answer::Linger)
+        let (life, answer) = if lingers {
+            (Life::Lingering, Answer::Linger)
         } else {
-            (Stage::Stopped, Answer::Stop)
+            (Life::Stopped, Answer::Stop)
         };
         // P6 holds for nested handlers too: the one inside may find the polite one claimed and the
         // token not yet stopped by the one it interrupted, which cannot go on before this one
         // returns. So whoever comes first stops it.
-        if self.node.stop_by_signal(stage, signal, record, now) {
+        if self.node.stop_by_signal(life, signal, record, now) {
             return answer;
         }
         let first = match polite {
@@ -213,7 +213,7 @@ impl SignalState {
             Ok(()) => return Answer::Noted,
             Err(first) => first,
         };
-        if self.node.word().stage() == Stage::Lingering {
+        if self.node.word().life() == Life::Lingering {
             // P7: the same request, which has said how long to linger.
             if now.since(first) < self.settings.debounce {
                 return Answer::Noted;
@@ -230,7 +230,7 @@ impl SignalState {
             }
         }
         let first = ending.deliveries.insisted().unwrap_or(first);
-        if self.node.word().stage() < Stage::Forced {
+        if self.node.word().life() < Life::Forced {
             // P7.
             if now.since(first) < self.settings.debounce
                 || self.settings.escalation == Escalation::Never
@@ -241,7 +241,7 @@ impl SignalState {
             let _ = self
                 .forced_at
                 .compare_exchange(0, nanos, Ordering::AcqRel, Ordering::Acquire);
-            if self.node.advance(Stage::Stopped, Stage::Forced) {
+            if self.node.advance(Life::Stopped, Life::Forced) {
                 return Answer::Force;
             }
         }
@@ -255,7 +255,7 @@ impl SignalState {
 
     /// True: this call did it, and so stopped the token. Async-signal-safe.
     pub(crate) fn end_the_linger(&self) -> bool {
-        self.node.advance(Stage::Lingering, Stage::Stopped)
+        self.node.advance(Life::Lingering, Life::Stopped)
     }
 
     /// Whether a signal that is delivered at `now` would be the one that forces the shutdown to end,
@@ -268,7 +268,7 @@ impl SignalState {
             .ending()
             .and_then(|ending| ending.deliveries.first());
         self.settings.escalation == Escalation::SecondSignal
-            && self.node.word().stage() == Stage::Stopped
+            && self.node.word().life() == Life::Stopped
             && first.is_some_and(|first| now.since(first) >= self.settings.debounce)
     }
 

@@ -262,7 +262,7 @@ mod tests {
         let now = Tick::from_nanos(1 << 20);
         let origin = Origin::Process { pid: 7, uid: 1000 };
         let first = deliveries.record(Signal::TERM, origin, now);
-        let word = Word::by_signal(crate::token::word::Stage::Stopped, Signal::TERM, first, now);
+        let word = Word::by_signal(crate::token::word::Life::Stopped, Signal::TERM, first, now);
         for _ in 0..40 {
             deliveries.record(Signal::INT, Origin::Terminal, now + LATER);
         }

@@ -29,7 +29,7 @@ pub(crate) use node::{Ending, Node};
 pub use on_stop::OnStop;
 #[cfg(test)]
 pub(crate) use word::NO_RECORD;
-pub(crate) use word::{By, Stage};
+pub(crate) use word::{By, Life};
 
 /// Asks for a stop.
 ///

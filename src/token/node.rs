@@ -23,7 +23,7 @@ use crate::sync::{AtomicU64, Condvar, Mutex, OnceLock, Ordering};
 use crate::token::announcement::Announcement;
 use crate::token::deliveries::Deliveries;
 use crate::token::grace::GraceClock;
-use crate::token::word::{By, Stage, Word};
+use crate::token::word::{By, Life, Word};
 
 /// A closure of `on_stop`.
 pub(crate) type Callback = Box<dyn FnOnce(&StopReason) + Send>;
@@ -186,7 +186,7 @@ impl Node {
     /// Of the grace period, which begins at the stop, or with the signal that announces it.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let (word, ending) = (self.timed().word(), self.ending()?);
-        (word.stage() != Stage::Running).then(|| {
+        (word.life() != Life::Running).then(|| {
             let begin = word.when();
             ending.clock.deadline(begin).since(ending.clock.now(begin))
         })
@@ -212,15 +212,15 @@ impl Node {
             .is_ok()
     }
 
-    /// Moves the word on to `stage` if it stands before it and at or behind `from`. True: this call
+    /// Moves the word on to `life` if it stands before it and at or behind `from`. True: this call
     /// did it.
-    pub(crate) fn advance(&self, from: Stage, stage: Stage) -> bool {
+    pub(crate) fn advance(&self, from: Life, life: Life) -> bool {
         loop {
             let word = self.word();
-            if word.stage() < from || word.stage() >= stage {
+            if word.life() < from || word.life() >= life {
                 return false;
             }
-            if self.swap(word, word.moved_to(stage)) {
+            if self.swap(word, word.moved_to(life)) {
                 return true;
             }
         }
@@ -229,12 +229,12 @@ impl Node {
     /// A signal decides the reason, if nothing has yet. Async-signal-safe.
     pub(crate) fn stop_by_signal(
         &self,
-        stage: Stage,
+        life: Life,
         signal: Signal,
         record: usize,
         now: Tick,
     ) -> bool {
-        self.swap(Word::RUNNING, Word::by_signal(stage, signal, record, now))
+        self.swap(Word::RUNNING, Word::by_signal(life, signal, record, now))
     }
 
     /// Keeps a delivery for the report. Async-signal-safe.
@@ -254,16 +254,16 @@ impl Node {
         let before = place.replace(reason);
         loop {
             let word = self.word();
-            match word.stage() {
-                Stage::Running if self.inherit() => {}
-                Stage::Running => {
+            match word.life() {
+                Life::Running if self.inherit() => {}
+                Life::Running => {
                     if self.swap(word, Word::stopped_by_program(Tick::now())) {
                         return Ok(());
                     }
                     continue;
                 }
                 // The signal that announced the stop gave the reason; this call makes it one.
-                Stage::Lingering if !self.swap(word, word.moved_to(Stage::Stopped)) => continue,
+                Life::Lingering if !self.swap(word, word.moved_to(Life::Stopped)) => continue,
                 _ => {}
             }
             let late = std::mem::replace(place, before);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  bit  63 …            17 | 16 … 12 | 11 … 5 | 4 3 | 2 … 0
-//!       when (65.5 µs)     | record  | signal | by  | stage
+//!       when (65.5 µs)     | record  | signal | by  | life
 //! ```
 //!
 //! Whoever moves the word away from `Running` decides the reason (P3), and everything that the
@@ -16,7 +16,7 @@ use crate::reason::Signal;
 /// How far a token is. The order is the order of life; nothing ever moves back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Stage {
+pub(crate) enum Life {
     Running = 0,
     /// Announced by a signal; the token is not stopped yet.
     Lingering = 1,
@@ -43,7 +43,7 @@ pub(crate) enum By {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word(u64);
 
-const STAGE: u64 = 0b111;
+const LIFE: u64 = 0b111;
 const BY_SHIFT: u32 = 3;
 const SIGNAL_SHIFT: u32 = 5;
 const RECORD_SHIFT: u32 = 12;
@@ -67,26 +67,20 @@ impl Word {
     }
 
     pub(crate) fn stopped_by_program(when: Tick) -> Self {
-        Self::new(Stage::Stopped, By::Program, 0, NO_RECORD, when)
+        Self::new(Life::Stopped, By::Program, 0, NO_RECORD, when)
     }
 
     pub(crate) fn stopped_by_parent() -> Self {
-        Self::new(
-            Stage::Stopped,
-            By::Parent,
-            0,
-            NO_RECORD,
-            Tick::from_nanos(0),
-        )
+        Self::new(Life::Stopped, By::Parent, 0, NO_RECORD, Tick::from_nanos(0))
     }
 
-    pub(crate) fn by_signal(stage: Stage, signal: Signal, record: usize, when: Tick) -> Self {
-        Self::new(stage, By::Signal, signal.number(), record, when)
+    pub(crate) fn by_signal(life: Life, signal: Signal, record: usize, when: Tick) -> Self {
+        Self::new(life, By::Signal, signal.number(), record, when)
     }
 
-    fn new(stage: Stage, by: By, signal: i32, record: usize, when: Tick) -> Self {
+    fn new(life: Life, by: By, signal: i32, record: usize, when: Tick) -> Self {
         Self(
-            (stage as u64)
+            (life as u64)
                 | (by as u64) << BY_SHIFT
                 | (u64::from(signal.unsigned_abs()) & 0x7f) << SIGNAL_SHIFT
                 | (record as u64 & 0x1f) << RECORD_SHIFT
@@ -95,24 +89,24 @@ impl Word {
     }
 
     /// The same word, further on.
-    pub(crate) fn moved_to(self, stage: Stage) -> Self {
-        Self(self.0 & !STAGE | stage as u64)
+    pub(crate) fn moved_to(self, life: Life) -> Self {
+        Self(self.0 & !LIFE | life as u64)
     }
 
-    pub(crate) const fn stage(self) -> Stage {
-        match self.0 & STAGE {
-            0 => Stage::Running,
-            1 => Stage::Lingering,
-            2 => Stage::Stopped,
-            3 => Stage::Ended,
-            _ => Stage::Forced,
+    pub(crate) const fn life(self) -> Life {
+        match self.0 & LIFE {
+            0 => Life::Running,
+            1 => Life::Lingering,
+            2 => Life::Stopped,
+            3 => Life::Ended,
+            _ => Life::Forced,
         }
     }
 
     /// P1: one comparison.
     #[inline]
     pub(crate) const fn is_stopped(self) -> bool {
-        self.0 & STAGE >= Stage::Stopped as u64
+        self.0 & LIFE >= Life::Stopped as u64
     }
 
     pub(crate) const fn by(self) -> By {
@@ -149,10 +143,10 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out() {
         let now = Tick::from_nanos(123_456_789_012_345);
-        let word = Word::by_signal(Stage::Lingering, Signal::TERM, 7, now);
-        assert_eq!(word.stage(), Stage::Lingering);
+        let word = Word::by_signal(Life::Lingering, Signal::TERM, 7, now);
+        assert_eq!(word.life(), Life::Lingering);
         assert!(!word.is_stopped());
-        let word = word.moved_to(Stage::Stopped);
+        let word = word.moved_to(Life::Stopped);
         assert!(word.is_stopped());
         assert_eq!(word.by(), By::Signal);
         assert_eq!(word.signal(), Signal::TERM);

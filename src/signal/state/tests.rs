@@ -101,14 +101,14 @@ fn ended_or_forced_is_one_decision() {
         state.judge(Signal::INT, Origin::Unknown, at(1)),
         Answer::Force
     );
-    assert!(!state.node.advance(Stage::Stopped, Stage::Ended));
+    assert!(!state.node.advance(Life::Stopped, Life::Ended));
 }
 
 #[test]
 fn after_the_end_a_first_signal_is_nobody_s_and_a_second_still_ends_the_process() {
     let ended = state(MS * 300, Escalation::SecondSignal);
     assert!(ended.node.decide("by hand".into()).is_ok());
-    assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
+    assert!(ended.node.advance(Life::Stopped, Life::Ended));
     ended.reported.store(true, Ordering::Release);
     assert_eq!(
         ended.judge(Signal::TERM, Origin::Unknown, at(0)),
@@ -117,7 +117,7 @@ fn after_the_end_a_first_signal_is_nobody_s_and_a_second_still_ends_the_process(
     // It is polite as long as the report is being told.
     let telling = state(MS * 300, Escalation::SecondSignal);
     assert!(telling.node.decide("by hand".into()).is_ok());
-    assert!(telling.node.advance(Stage::Stopped, Stage::Ended));
+    assert!(telling.node.advance(Life::Stopped, Life::Ended));
     assert_eq!(
         telling.judge(Signal::TERM, Origin::Unknown, at(0)),
         Answer::Noted
@@ -127,7 +127,7 @@ fn after_the_end_a_first_signal_is_nobody_s_and_a_second_still_ends_the_process(
         ended.judge(Signal::TERM, Origin::Unknown, at(0)),
         Answer::Stop
     );
-    assert!(ended.node.advance(Stage::Stopped, Stage::Ended));
+    assert!(ended.node.advance(Life::Stopped, Life::Ended));
     // The same key press, once more.
     assert_eq!(
         ended.judge(Signal::TERM, Origin::Unknown, at(4)),
@@ -151,7 +151,7 @@ fn a_linger_ends_by_a_later_signal_and_the_next_one_forces() {
     // P7: the same request, of whatever kind.
     assert_eq!(judge(Signal::INT, 4), Answer::Noted);
     assert_eq!(judge(Signal::TERM, 299), Answer::Noted);
-    assert_eq!(state.node.word().stage(), Stage::Lingering);
+    assert_eq!(state.node.word().life(), Life::Lingering);
     // P6: by the handler itself.
     assert_eq!(judge(Signal::TERM, 300), Answer::Stop);
     assert!(state.node.is_stopped());
@@ -167,7 +167,7 @@ fn the_clock_and_the_reason_are_those_of_the_first() {
     state.judge(Signal::TERM, Origin::Terminal, at(0));
     let word = state.node.word();
     state.judge(Signal::INT, Origin::Unknown, at(500));
-    assert_eq!(state.node.word(), word.moved_to(Stage::Stopped));
+    assert_eq!(state.node.word(), word.moved_to(Life::Stopped));
     assert_eq!(
         state.node.reason().unwrap().to_string(),
         "SIGTERM from the terminal"
@@ -344,12 +344,12 @@ fn would_force_says_what_the_next_delivery_does() {
                         Term => drop(state.judge(Signal::TERM, Origin::Unknown, at(when))),
                         Int => drop(state.judge(Signal::INT, Origin::Terminal, at(when))),
                         EndLinger => drop(state.end_the_linger()),
-                        End => drop(state.node.advance(Stage::Stopped, Stage::Ended)),
+                        End => drop(state.node.advance(Life::Stopped, Life::Ended)),
                     }
                 }
                 let said = state.would_force(at(now));
                 // After the end there is nobody left to say it.
-                let is_over = state.node.word().stage() == Stage::Ended;
+                let is_over = state.node.word().life() == Life::Ended;
                 let does = state.judge(Signal::INT, Origin::Terminal, at(now)) == Answer::Force;
                 assert_eq!(said, does && !is_over);
                 forced += u32::from(does);
