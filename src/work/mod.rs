@@ -1,5 +1,6 @@
 //! Work that the shutdown waits for.
 
+mod all;
 mod barrier;
 mod batch;
 mod end_of_stream;
@@ -11,16 +12,19 @@ mod item;
 mod set;
 mod sets;
 mod stage;
+mod stage_state;
 mod task;
 
+pub(crate) use all::Work;
 pub use barrier::{End, EndPolicy};
 pub use batch::{DrainOutput, Drained, Split, drain, split_at_end};
 pub use end_of_stream::{Arrival, Assignment, EndOfStream};
 pub use hold::Hold;
 pub(crate) use holders::Holders;
-pub(crate) use home::{Home, StageState, Work};
+pub(crate) use home::Home;
 pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
 pub use item::{Advice, Interrupted};
 pub(crate) use sets::{HandBackCall, Sets};
 pub use stage::Stage;
+pub(crate) use stage_state::StageState;
 pub use task::{Task, TaskOutput};

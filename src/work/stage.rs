@@ -10,8 +10,7 @@ use crate::error::{IntakeClosed, SpawnError};
 use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::token::StopToken;
-use crate::work::home::StageState;
-use crate::work::{Hold, InFlightBuilder, Task, TaskOutput};
+use crate::work::{Hold, InFlightBuilder, StageState, Task, TaskOutput};
 
 /// Asks for the program's stop.
 type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;

@@ -1,0 +1,179 @@
+//! All work of one coordinator, its own and its stages', as the sequence sees it.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::bus::Bus;
+use crate::clock::Tick;
+use crate::hook::Name;
+use crate::report::DrainReport;
+use crate::said::Thread;
+use crate::snapshot::StillHere;
+use crate::sync::Mutex;
+use crate::token::Node;
+use crate::work::home::Room;
+use crate::work::{HandBackCall, Sets};
+use crate::work::{Home, StageState};
+
+/// See the module.
+pub(crate) struct Work {
+    pub(crate) own: Home,
+    stages: Mutex<Stages>,
+}
+
+#[derive(Default)]
+struct Stages {
+    /// The program stops: no more stages.
+    closed: bool,
+    /// In the order in which they were built.
+    list: Vec<Arc<StageState>>,
+    /// How many of the list are known to be used; the others are looked for when it has doubled.
+    used: usize,
+}
+
+impl Work {
+    pub(crate) fn new(id: u64, node: Arc<Node>, bus: Arc<Bus>) -> Self {
+        Self {
+            own: Home::new(id, node, bus),
+            stages: Mutex::new(Stages::default()),
+        }
+    }
+
+    /// Builds a stage. False: it came too late, and has to be stopped by whoever asked.
+    pub(crate) fn build(
+        &self,
+        name: Name,
+        location: &'static Location<'static>,
+    ) -> (Arc<StageState>, bool) {
+        let stage = Arc::new(StageState::new(name, location, &self.own));
+        let mut stages = self.stages.lock();
+        // Looked at too: the runner may not have come to the close yet, and what is built after the
+        // stop is born stopped, whoever is faster.
+        if stages.closed || self.own.node.is_stopped() {
+            return (stage, false);
+        }
+        let mut forgotten = Vec::new();
+        if stages.list.len() >= 64 && stages.list.len() >= stages.used * 2 {
+            // P23: stages that have gone leave nothing behind.
+            let list = std::mem::take(&mut stages.list);
+            let (gone, used) = list.into_iter().partition(StageState::is_forgotten);
+            forgotten = gone;
+            stages.list = used;
+            stages.used = stages.list.len();
+        }
+        stages.list.push(Arc::clone(&stage));
+        drop(stages);
+        drop(forgotten);
+        (stage, true)
+    }
+
+    /// No more stages: all there are, the one built last first.
+    pub(crate) fn close_stages(&self) -> Vec<Arc<StageState>> {
+        let mut stages = self.stages.lock();
+        stages.closed = true;
+        for stage in &stages.list {
+            stage.home.sets.keep();
+        }
+        stages.list.iter().rev().cloned().collect()
+    }
+
+    fn stages(&self) -> Vec<Arc<StageState>> {
+        self.stages.lock().list.clone()
+    }
+
+    fn sets(&self) -> Vec<Arc<Sets>> {
+        let own = std::iter::once(Arc::clone(&self.own.sets));
+        let stages = self.stages();
+        own.chain(
+            stages
+                .iter()
+                .rev()
+                .map(|stage| Arc::clone(&stage.home.sets)),
+        )
+        .collect()
+    }
+
+    /// Nothing is in flight, in no stage.
+    pub(crate) fn has_no_items(&self) -> bool {
+        self.sets().iter().all(|sets| sets.is_empty())
+    }
+
+    /// Waits until nothing is left, or nobody waits for it, and `others` agrees; but not beyond
+    /// `deadline`. `look` is called, with no lock held, after every wait.
+    pub(crate) fn drain(&self, deadline: Tick, others: impl Fn() -> bool, look: impl FnMut()) {
+        let stages = self.stages();
+        let all = || {
+            // All of them, each time: it is now that they may become empty.
+            let open = stages.iter().filter(|stage| !stage.is_over()).count();
+            open == 0 && self.own.sets.is_empty() && others()
+        };
+        self.own.holders.drain(deadline, all, look);
+    }
+
+    /// Waits for one stage, as [`drain`](Self::drain) for all.
+    pub(crate) fn wait_until(&self, deadline: Tick, done: impl Fn() -> bool, look: impl FnMut()) {
+        self.own.holders.wait_until(deadline, done, look);
+    }
+
+    /// Everybody who is still here, with their threads: the coordinator's own, then each stage and
+    /// what is in it, the one that stops first first. At most `most` of a kind; and how many more
+    /// there are.
+    pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
+        let mut room = Room {
+            stages: most,
+            holders: most,
+            sets: most,
+            more: 0,
+        };
+        let mut rows = self.own.still_here(&mut room);
+        for stage in self.stages().iter().rev() {
+            if stage.is_empty() {
+                continue;
+            }
+            if room.stages > 0 {
+                room.stages -= 1;
+                rows.push((stage.still_here(), Thread::NONE));
+            } else {
+                room.more += 1;
+            }
+            let mine = stage.home.still_here(&mut room);
+            rows.extend(mine.into_iter().map(|(here, thread)| {
+                let stage = Some(stage.name.clone());
+                (StillHere { stage, ..here }, thread)
+            }));
+        }
+        (rows, room.more)
+    }
+
+    /// Takes back what is running, and gives the calls that hand it back.
+    pub(crate) fn interrupt(&self) -> Vec<HandBackCall> {
+        self.sets()
+            .iter()
+            .flat_map(|sets| sets.interrupt())
+            .collect()
+    }
+
+    /// What became of everything; where `abandon` says so, what is still there is left behind.
+    pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
+        let mut rows = self.own.holders.reports(abandon);
+        if abandon {
+            rows.extend(self.own.sets.settle());
+        }
+        for stage in self.stages().iter().rev() {
+            rows.extend(stage.report(abandon));
+        }
+        rows
+    }
+
+    /// How many items were handed back.
+    pub(crate) fn handed_back(&self) -> usize {
+        self.sets().iter().map(|sets| sets.handed_back()).sum()
+    }
+
+    /// Lets go of the sets of items. Runs user code: the drop code of what they hold.
+    pub(crate) fn let_go(&self) {
+        for sets in self.sets() {
+            sets.let_go();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The state of one stage: when its turn came, how long it has, and what is still in it.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Tick, nanos};
+use crate::hook::Name;
+use crate::reason::StopReason;
+use crate::report::{DrainOutcome, DrainReport, Holder};
+use crate::snapshot::StillHere;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::token::Announcement;
+use crate::work::Home;
+
+/// See the module.
+pub(crate) struct StageState {
+    pub(crate) name: Name,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) home: Home,
+    /// In nanoseconds; 0 where it has none.
+    cap: AtomicU64,
+    built: Tick,
+    times: Mutex<Times>,
+    /// What had to be told when there was nobody to tell it: the runner's, when it comes.
+    untold: Mutex<Option<Announcement>>,
+}
+
+/// All counted from the program's stop.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    /// When its turn came.
+    turn: Option<Duration>,
+    /// When its share of the time is over.
+    until: Option<Duration>,
+    /// When it was seen to be empty.
+    empty: Option<Duration>,
+}
+
+impl StageState {
+    /// A stage of what `own` belongs to.
+    pub(super) fn new(name: Name, location: &'static Location<'static>, own: &Home) -> Self {
+        Self {
+            name,
+            location,
+            home: own.stage(),
+            cap: AtomicU64::new(0),
+            built: Tick::coarse(),
+            times: Mutex::new(Times::default()),
+            untold: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn cap(&self) -> Option<Duration> {
+        match self.cap.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(crate) fn set_cap(&self, cap: Duration) {
+        self.cap.store(nanos(cap).max(1), Ordering::Relaxed);
+    }
+
+    /// Its turn has come, with this share of the time: stops it, and closes its intake. False: it had
+    /// come before.
+    pub(crate) fn stop(&self, reason: &StopReason, share: Duration) -> bool {
+        let node = &self.home.node;
+        let turn = node.since_stop();
+        // Before the token: whoever sees that asks for this.
+        self.times.lock().until.get_or_insert(turn + share);
+        let first = node.decide(reason.clone()).is_ok();
+        // P22: after the token, or what looks at that before it asks would be refused by surprise.
+        self.home.close();
+        // P21: after the close, or it could be found empty and still admit somebody.
+        self.times.lock().turn.get_or_insert(turn);
+        first
+    }
+
+    /// Wakes its threads and channels; the rest is handed out.
+    pub(crate) fn announce(&self) -> Announcement {
+        let untold = self.untold.lock().take();
+        untold.unwrap_or_else(|| Announcement::of(&self.home.node))
+    }
+
+    /// As `announce`, for whoever cannot do the rest.
+    pub(crate) fn wake_threads(&self) {
+        let announcement = Announcement::of(&self.home.node);
+        *self.untold.lock() = Some(announcement);
+    }
+
+    /// Its turn has come, and nothing of it is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut times = self.times.lock();
+        if times.empty.is_none() && times.turn.is_some() && self.home.is_empty() {
+            times.empty = Some(self.home.node.since_stop());
+        }
+        times.empty.is_some()
+    }
+
+    /// What is left of its share of the time; `None` before its turn.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        let until = self.times.lock().until?;
+        Some(until.saturating_sub(self.home.node.since_stop()))
+    }
+
+    /// It is empty, or its own time is over: nobody waits for it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let turn = self.times.lock().turn;
+        let late = |cap| turn.is_some_and(|turn| self.home.node.since_stop() >= turn + cap);
+        self.is_empty() || self.cap().is_some_and(late)
+    }
+
+    /// Nobody can reach it any more, and nothing is in it.
+    pub(super) fn is_forgotten(self: &Arc<Self>) -> bool {
+        // Its own two: whoever has a token, a child of it or a set of items has one more.
+        Arc::strong_count(self) == 1
+            && Arc::strong_count(&self.home.node) == 2
+            && self.home.holders.is_empty()
+            // P4: a closure keeps no token alive, and is called all the same.
+            && !self.home.node.has_callbacks()
+    }
+
+    pub(super) fn still_here(&self) -> StillHere {
+        StillHere {
+            holder: Holder::Stage,
+            name: self.name.clone(),
+            stage: None,
+            location: self.location,
+            age: Some(Tick::now().since(self.built)),
+            count: 1,
+            said: None,
+            thread: None,
+        }
+    }
+
+    pub(super) fn report(&self, abandon: bool) -> Vec<DrainReport> {
+        let is_empty = self.is_empty();
+        let times = *self.times.lock();
+        // Before its turn it has nothing to tell.
+        let Some(started) = times.turn else {
+            return Vec::new();
+        };
+        let took = times.empty.unwrap_or_else(|| self.home.node.since_stop());
+        let stage = (is_empty || abandon).then(|| DrainReport {
+            name: self.name.clone(),
+            holder: Holder::Stage,
+            outcome: if is_empty {
+                DrainOutcome::Ended
+            } else {
+                DrainOutcome::Abandoned
+            },
+            started,
+            took,
+            location: self.location,
+            stage: None,
+        });
+        let mut rows = self.home.holders.reports(abandon);
+        if abandon {
+            rows.extend(self.home.sets.settle());
+        }
+        for row in &mut rows {
+            // What goes before its turn was asked by nobody.
+            row.started = row.started.max(started).min(row.took);
+            row.stage = Some(self.name.clone());
+        }
+        stage.into_iter().chain(rows).collect()
+    }
+}
