@@ -1,5 +1,8 @@
 //! What happens on the way from the stop to the report: plain data, no locks.
 
+#[cfg(feature = "serde")]
+mod serialize;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::panic::Location;

@@ -1,5 +1,8 @@
 //! Who is still here: plain data, no locks.
 
+#[cfg(feature = "serde")]
+mod serialize;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;

@@ -4,6 +4,8 @@
 //! whose variants carry something is a map with a `kind`; one whose variants carry nothing is a
 //! string.
 
+use std::fmt;
+
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
@@ -146,9 +148,9 @@ pub(crate) fn tagged<S: Serializer>(
 }
 
 /// As it is displayed.
-struct Text<'a>(&'a StopReason);
+pub(crate) struct Text<'a, T>(pub(crate) &'a T);
 
-impl Serialize for Text<'_> {
+impl<T: fmt::Display> Serialize for Text<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self.0)
     }

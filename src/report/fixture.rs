@@ -33,7 +33,7 @@ pub(super) fn drained(
     }
 }
 
-pub(super) fn hook(name: &'static str, outcome: HookOutcome, from_to: (u32, u32)) -> HookReport {
+pub(crate) fn hook(name: &'static str, outcome: HookOutcome, from_to: (u32, u32)) -> HookReport {
     HookReport {
         name: name.into(),
         holder: Holder::Hook,
@@ -67,7 +67,7 @@ pub(super) fn inner(drained: Vec<DrainReport>, hooks: Vec<HookReport>, took: u32
 }
 
 /// Three stages, each outcome of everything, later reasons, and what is only counted.
-pub(super) fn everything() -> Inner {
+pub(crate) fn everything() -> Inner {
     use DrainOutcome::{Abandoned, Ended, Failed, Panicked, Undecided};
     let gone = vec![
         drained(Holder::Hold, "http connections", Ended, (0, 120), None),

@@ -3,10 +3,10 @@
 mod abandoned;
 mod display;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod rows;
 #[cfg(feature = "serde")]
-mod serialize;
+pub(crate) mod serialize;
 mod trace;
 
 use std::borrow::Cow;

@@ -161,11 +161,12 @@ fn outcome<S: Serializer>(
     clippy::cast_precision_loss,
     reason = "exact to the nanosecond for a hundred days"
 )]
-fn millis(span: Duration) -> f64 {
+pub(crate) fn millis(span: Duration) -> f64 {
     span.as_nanos() as f64 / 1e6
 }
 
-struct Place(&'static Location<'static>);
+/// Where something was registered.
+pub(crate) struct Place(pub(crate) &'static Location<'static>);
 
 impl Serialize for Place {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
