@@ -1,16 +1,24 @@
 //! A small threaded HTTP/1.1 server that ends with nothing left open.
 //!
 //! ```text
-//! cargo run --example server -- --addr 127.0.0.1:8080 --work 500
+//! cargo run --features serde --example server -- \
+//!     --addr 127.0.0.1:8080 --work 500 --admin 127.0.0.1:8081 --linger 5 --grace 25
 //! curl http://127.0.0.1:8080/
+//! curl http://127.0.0.1:8081/readyz
 //! ```
 //!
 //! At the stop (Ctrl-C, `SIGTERM`) it closes its listener, answers the requests in hand, closes
 //! connections that are idle, then the pool of connections to its backend, and says how many of
 //! both are open: none. A client that never finishes its request cannot hold it for longer than the
 //! grace period.
+//!
+//! With `--linger` a `SIGTERM` withdraws the readiness first, and the rest follows some seconds
+//! later. With `--admin` there are probes, and a page, <http://127.0.0.1:8081/shutdown>, that shows
+//! who is still here and how the grace period runs down.
 
+mod admin;
 mod backend;
+mod page;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,25 +33,67 @@ use clap::Parser;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{info, warn};
-use winddown::{Guard, ShutdownCoordinator, ShutdownHandle, StopToken};
+use winddown::{Guard, ShutdownCoordinator, ShutdownHandle, StopToken, say};
 
 /// How long a request may take to arrive, an answer to leave, the backend to reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest head of a request.
 const MAX_HEAD: usize = 8 * 1024;
+/// What a connection says while its request is on its way.
+const HALF: &str = "has a part of a request";
 
 /// A threaded HTTP server that ends with nothing left open
+///
+/// SIGTERM: with --linger the readiness goes first, while requests are still accepted; then the
+/// listener closes, what was begun is finished, and the connections to the backend are closed.
+/// Ctrl-C: the same without the linger. A second signal ends a linger, the next one the process.
 #[derive(Parser)]
 struct Args {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     addr: SocketAddr,
-    /// Seconds that the ending may take
+    /// Seconds that the ending may take, from the signal on; the linger is a part of them
     #[arg(long, default_value_t = 10)]
     grace: u64,
+    /// Seconds to go on accepting after SIGTERM, with /readyz at 503
+    #[arg(long, default_value_t = 0)]
+    linger: u64,
+    /// Address of /livez, /readyz and /shutdown (also .json and .txt); none by default
+    ///
+    /// A listener of its own, so that it can answer while the other one is closed: /livez is 200
+    /// until the end, since who is restarted while draining loses what is in hand; /readyz is 503
+    /// from the signal on. It has no authentication: keep it off the public network. Takes a port,
+    /// not 0.
+    #[arg(long, value_name = "ADDR", value_parser = with_port)]
+    admin: Option<SocketAddr>,
     /// Milliseconds of work in the backend behind each answer
     #[arg(long, default_value_t = 20)]
     work: u64,
+}
+
+/// How long the ending may take, and what of that is spent on accepting.
+struct Times {
+    grace: Duration,
+    linger: Duration,
+}
+
+impl Args {
+    fn times(&self) -> Times {
+        let grace = Duration::from_secs(self.grace);
+        // The builder would cut it to this; the page says when it is over.
+        let reserve = (grace / 3).min(Duration::from_secs(5));
+        let linger = Duration::from_secs(self.linger).min(grace - reserve);
+        Times { grace, linger }
+    }
+}
+
+/// Nobody would find it at port 0.
+fn with_port(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(addr) if addr.port() == 0 => Err("it needs a port of its own".to_owned()),
+        Ok(addr) => Ok(addr),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -52,8 +102,10 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    let times = args.times();
     ShutdownCoordinator::builder()
-        .grace_period(Duration::from_secs(args.grace))
+        .grace_period(times.grace)
+        .linger(times.linger)
         .run(|shutdown| serve(shutdown, &args))
 }
 
@@ -79,6 +131,13 @@ fn serve(shutdown: &ShutdownHandle, args: &Args) -> Result<(), String> {
         move |_| drop(writeln!(io::stdout(), "stopped: {open}"))
     });
 
+    // The last thing to start: a readiness probe goes there.
+    if let Some(addr) = args.admin {
+        admin::start(addr, shutdown.clone(), args.times())
+            .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+        let told = writeln!(io::stdout(), "who is still here: http://{addr}/shutdown");
+        told.map_err(|error| format!("nobody listens: {error}"))?;
+    }
     accept(shutdown, &listener, &stop, &pool, &open)
         .map_err(|error| format!("cannot accept: {error}"))
     // The listener is closed here, at the stop and not after the drain: a load balancer sees at
@@ -97,6 +156,11 @@ fn accept(
     listener.set_nonblocking(true)?;
     writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
     let token = shutdown.token();
+    let Ok(door) = shutdown.hold("listener") else {
+        return Ok(()); // stopped already
+    };
+    door.say("nobody has come yet");
+    let mut accepted = 0_u64;
     while !token.is_stopped() {
         wait(listener, Some(stop), None)?;
         let (stream, peer) = match listener.accept() {
@@ -117,6 +181,8 @@ fn accept(
                 continue;
             }
         };
+        accepted += 1;
+        door.say(format!("{accepted} connections accepted"));
         let mut connection = Connection {
             pool: Arc::clone(pool),
             stop: stop.clone(),
@@ -166,8 +232,9 @@ impl Connection {
         self.stream.set_nodelay(true)?;
         while let Some(request) = self.next_request(token)? {
             let (status, body, close) = match request {
-                Request::Get { path, close } if path == "/" => {
+                Request::Get { path, close } if path.split('?').next() == Some("/") => {
                     info!("{} GET {path}", self.peer);
+                    say(format!("GET {path}: asks the backend"));
                     match self.pool.ask(&self.peer.to_string()) {
                         Ok(answer) => ("200 OK", answer, close),
                         Err(error) => ("503 Service Unavailable", format!("{error}\n"), close),
@@ -179,6 +246,7 @@ impl Connection {
             // Asked after the work: whoever is answered during the drain is told not to come back
             // on this connection.
             let close = close || token.is_stopped();
+            say("sends its answer");
             self.answer(token, status, &body, close)?;
             if close {
                 break;
@@ -190,6 +258,12 @@ impl Connection {
     /// The next request; `None` when there is none: the client is gone or silent, or the stop found
     /// it idle.
     fn next_request(&mut self, token: &StopToken) -> io::Result<Option<Request>> {
+        // A thread says what it does, and the snapshot shows it with its task.
+        say(if self.received.is_empty() {
+            "idle"
+        } else {
+            HALF
+        });
         let mut deadline = Instant::now() + PATIENCE;
         let stop = self.stop.clone();
         let mut stop = Some(&stop);
@@ -227,6 +301,7 @@ impl Connection {
             if idle {
                 // Counted from the first byte, not renewed by each: else one byte a second holds
                 // the connection for ever.
+                say(HALF);
                 deadline = Instant::now() + PATIENCE;
             }
             self.received.extend_from_slice(&chunk[..length]);

@@ -44,6 +44,7 @@ pub(crate) fn binary(example: &str) -> PathBuf {
 
 fn build(example: &str, profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
+    // Whatever this test was built with, so that a binary that is up to date can do everything.
     cargo.args([
         "build",
         "--all-features",

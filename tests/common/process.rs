@@ -62,7 +62,7 @@ impl Process {
         kill(self.pid(), signal).unwrap();
     }
 
-    fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
         }

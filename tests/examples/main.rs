@@ -21,6 +21,7 @@ mod process;
 #[path = "../common/pty.rs"]
 mod pty;
 mod server;
+mod server_admin;
 mod stream;
 mod terminal;
 

@@ -15,32 +15,35 @@ use crate::{FAR, SLACK, start};
 /// The server's own patience with a slow client.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-struct Server {
-    process: Process,
-    addr: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    fn start(args: &[&str]) -> Self {
-        let process = start("server", args);
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::of(start("server", args))
+    }
+
+    pub(crate) fn of(process: Process) -> Self {
         let line = process.out.line("listening on ");
         let addr = line.strip_prefix("listening on ").unwrap().parse().unwrap();
         Self { process, addr }
     }
 
-    fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.addr).unwrap()
     }
 
     /// Waits until the listener is closed.
-    fn refuses(&self) {
+    pub(crate) fn refuses(&self) {
         until("the listener to be closed", || {
             TcpStream::connect(self.addr).is_err()
         });
     }
 
     /// To be asked when the process has ended.
-    fn left_nothing_open(&self) {
+    pub(crate) fn left_nothing_open(&self) {
         let expected = "stopped: 0 connections open, 0 pool members open, 0 seen by the backend";
         assert_eq!(
             self.process.out.last_line(),
@@ -51,18 +54,18 @@ impl Server {
     }
 }
 
-struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-struct Answer {
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
@@ -74,7 +77,7 @@ impl Answer {
         value.unwrap_or_else(|| panic!("no {name}: {}", self.head))
     }
 
-    fn connection(&self) -> &str {
+    pub(crate) fn connection(&self) -> &str {
         self.field("Connection")
     }
 }
@@ -90,7 +93,7 @@ impl Client {
         })
     }
 
-    fn local(&self) -> SocketAddr {
+    pub(crate) fn local(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
     }
 
@@ -98,16 +101,16 @@ impl Client {
         self.stream.write_all(text.as_bytes())
     }
 
-    fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         self.try_send(text).unwrap();
     }
 
-    fn ask(&mut self, request: &str) -> Answer {
+    pub(crate) fn ask(&mut self, request: &str) -> Answer {
         self.send(request);
         self.answer()
     }
 
-    fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         self.try_answer().expect("an answer")
     }
 
