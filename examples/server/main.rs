@@ -82,7 +82,7 @@ impl Args {
         let grace = Duration::from_secs(self.grace);
         // The builder would cut it to this; the page says when it is over.
         let reserve = (grace / 3).min(Duration::from_secs(5));
-        let linger = Duration::from_secs(self.linger).min(grace - reserve);
+        let linger = Duration::from_secs(self.linger).min(grace.saturating_sub(reserve));
         Times { grace, linger }
     }
 }
@@ -182,7 +182,7 @@ fn accept(
             }
         };
         accepted += 1;
-        door.say(format!("{accepted} connections accepted"));
+        door.say(format!("{accepted} accepted so far"));
         let mut connection = Connection {
             pool: Arc::clone(pool),
             stop: stop.clone(),

@@ -4,10 +4,14 @@ async function look() {
   try {
     const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(2000) });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.querySelector("main").replaceWith(fresh.querySelector("main"));
-    document.title = fresh.title;
     seen = new Date();
-    say(false, "as of " + seen.toLocaleTimeString());
+    document.title = fresh.title;
+    if (getSelection().isCollapsed) {
+      document.querySelector("main").replaceWith(fresh.querySelector("main"));
+      say(false, "as of " + seen.toLocaleTimeString());
+    } else {
+      say(false, "stands still while text is selected");
+    }
   } catch {
     say(true, "No answer: the process has most likely ended. Last seen at " + seen.toLocaleTimeString() + ".");
     document.title = "no answer";

@@ -26,7 +26,7 @@ pub(crate) fn show(snapshot: &Snapshot, times: &Times) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n\
          <link rel=\"icon\" href=\"data:,\">\n\
          <noscript><meta http-equiv=\"refresh\" content=\"1\"></noscript>\n\
-         <style>\n{STYLE}</style>\n{main}<p id=\"seen\"></p>\n<script>\n{SCRIPT}</script>\n</html>\n",
+         <style>\n{STYLE}</style>\n<p id=\"seen\"></p>\n{main}<script>\n{SCRIPT}</script>\n</html>\n",
         Escaped(&title)
     )
 }

@@ -76,10 +76,14 @@ impl Admin {
         self.get(path, "").expect("an answer")
     }
 
-    /// Status and word.
-    fn probe(&self, path: &str) -> (u16, String) {
+    /// A probe's status, and its word for people.
+    fn says(&self, path: &str, status: u16, word: &str) {
         let seen = self.see(path);
-        (seen.status, seen.body.trim_end().to_owned())
+        assert_eq!((seen.status, seen.body.trim_end()), (status, word));
+    }
+
+    fn waits_for_unready(&self) {
+        until("the readiness to go", || self.see("/readyz").status != 200);
     }
 
     fn json(&self) -> Value {
@@ -103,22 +107,18 @@ impl Admin {
     }
 }
 
-fn is(probe: (u16, String), status: u16, word: &str) {
-    assert_eq!(probe, (status, word.to_owned()));
-}
-
 #[test]
 fn not_ready_comes_first_then_the_listener_and_liveness_stays() {
     let (mut server, admin) = Admin::start(&["--linger", "60", "--grace", "120"]);
     let page = format!("http://{}/shutdown", admin.0);
     assert!(server.process.out.all().contains(&page));
-    is(admin.probe("/readyz"), 200, "ready");
-    is(admin.probe("/livez"), 200, "ready");
+    admin.says("/readyz", 200, "ready");
+    admin.says("/livez", 200, "ready");
 
     server.process.signal(Signal::SIGTERM);
-    until("the readiness to go", || admin.probe("/readyz").0 != 200);
-    is(admin.probe("/readyz"), 503, "lingering");
-    is(admin.probe("/livez"), 200, "lingering");
+    admin.waits_for_unready();
+    admin.says("/readyz", 503, "lingering");
+    admin.says("/livez", 200, "lingering");
     // Whoever comes now is served, and not sent away.
     let mut late = server.connect();
     let answer = late.ask(GET);
@@ -126,7 +126,7 @@ fn not_ready_comes_first_then_the_listener_and_liveness_stays() {
     let lingers = admin.see("/shutdown").body;
     assert!(lingers.contains("The listener closes in "), "{lingers}");
     // Still: so all that was asked in between was answered during the linger.
-    is(admin.probe("/readyz"), 503, "lingering");
+    admin.says("/readyz", 503, "lingering");
 
     let mut half = server.connect();
     half.send("GET / HT");
@@ -139,8 +139,8 @@ fn not_ready_comes_first_then_the_listener_and_liveness_stays() {
     thread::sleep(DEBOUNCE);
     server.process.signal(Signal::SIGTERM); // ends the linger
     server.refuses();
-    is(admin.probe("/readyz"), 503, "draining");
-    is(admin.probe("/livez"), 200, "draining");
+    admin.says("/readyz", 503, "draining");
+    admin.says("/livez", 200, "draining");
     let answer = half.ask("TP/1.1\r\n\r\n");
     assert_eq!((answer.status(), answer.connection()), (200, "close"));
 
@@ -274,7 +274,7 @@ fn a_browser_shows_who_is_still_here() {
     };
     let (server, admin) = Admin::start(&["--linger", "60", "--grace", "120"]);
     server.process.signal(Signal::SIGTERM);
-    until("the readiness to go", || admin.probe("/readyz").0 != 200);
+    admin.waits_for_unready();
     let mut half = server.connect();
     half.send(&format!("GET {HOSTILE}"));
     let name = format!("connection {}", half.local());
