@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -266,22 +267,12 @@ fn browser() -> Option<PathBuf> {
     all.find(|file| file.is_file())
 }
 
-#[test]
-fn a_browser_shows_who_is_still_here() {
+/// The page as it stands after its script has looked a few times; `None` without a browser.
+fn in_a_browser(addr: SocketAddr) -> Option<String> {
     let Some(browser) = browser() else {
         println!("skipped: there is no Chromium here");
-        return;
+        return None;
     };
-    let (server, admin) = Admin::start(&["--linger", "60", "--grace", "120"]);
-    server.process.signal(Signal::SIGTERM);
-    admin.waits_for_unready();
-    let mut half = server.connect();
-    half.send(&format!("GET {HOSTILE}"));
-    let name = format!("connection {}", half.local());
-    until("the connection to be seen", || {
-        admin.see("/shutdown.txt").body.contains(&name)
-    });
-
     let profile = tempfile::tempdir().unwrap();
     let mut command = process::command(browser);
     command
@@ -291,26 +282,77 @@ fn a_browser_shows_who_is_still_here() {
             "--disable-gpu",
             "--no-first-run",
         ])
-        // Until the script has looked a few times.
         .args(["--virtual-time-budget=2000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("http://{}/shutdown", admin.0))
+        .arg(format!("http://{addr}/shutdown"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let mut browser = Process::start(command);
     assert!(browser.end_by(FAR * 2, |_| {}).success());
     browser.out.last_line();
-    let page = browser.out.all();
+    Some(browser.out.all())
+}
+
+#[test]
+fn a_browser_shows_who_is_still_here() {
+    let (server, admin) = Admin::start(&["--linger", "60", "--grace", "120"]);
+    server.process.signal(Signal::SIGTERM);
+    admin.waits_for_unready();
+    let half = server.connect();
+    let name = format!("connection {}", half.local());
+    until("the connection to be seen", || {
+        admin.see("/shutdown.txt").body.contains(&name)
+    });
+    let Some(page) = in_a_browser(admin.0) else {
+        return;
+    };
     for seen in [
         &*format!("<bdi>{name}</bdi>"),
+        "<title>lingering, 1 min ",
         "<h1>lingering",
         "role=\"progressbar\"",
         "left of 2 min 0 s",
-        // By its script: it has brought itself up to date.
-        "as of ",
+        // By its script, which has brought it up to date.
+        "<p id=\"seen\">as of ",
     ] {
         assert!(page.contains(seen), "no {seen:?} in {page}");
     }
-    assert!(page.contains("<title>lingering, 1 min "), "{page}");
+}
+
+#[test]
+fn a_browser_says_that_the_process_has_gone() {
+    let (server, admin) = Admin::start(&[]);
+    let page = admin.see("/shutdown").body;
+    drop(server);
+    // Stands in for it, as it cannot end between two looks of a browser: the page, and then nothing.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let page = Arc::new(Mutex::new(Some(page)));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let page = Arc::clone(&page);
+            // Browsers connect ahead, and may have nothing to say.
+            thread::spawn(move || {
+                let asked = stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0);
+                if let Some(page) = asked.then(|| page.lock().unwrap().take()).flatten() {
+                    let length = page.len();
+                    let head = format!("Content-Type: text/html\r\nContent-Length: {length}");
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{page}");
+                }
+            });
+        }
+    });
+    let Some(page) = in_a_browser(addr) else {
+        return;
+    };
+    for seen in [
+        "<title>no answer",
+        "<body class=\"gone\">",
+        "<p id=\"seen\">No answer: ",
+        // What was seen last is still to be read.
+        "<h1>running",
+    ] {
+        assert!(page.contains(seen), "no {seen:?} in {page}");
+    }
 }
