@@ -1,9 +1,12 @@
 //! Events for serde.
 
+use std::panic::Location;
+
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::Event;
 use crate::reason::serialize::{Text, tagged};
+use crate::report::Holder;
 use crate::report::serialize::{Place, millis};
 
 /// A map with a `kind`, the whole in words as `text`, and its parts:
@@ -41,9 +44,9 @@ impl Serialize for Event {
             }
             Self::Stopping(reason) => with(begin("stopping", 1)?, "reason", reason)?,
             Self::PhaseChanged(phase) => with(begin("phase_changed", 1)?, "phase", phase)?,
-            Self::StageStopping { stage } => with(begin("stage_stopping", 1)?, "stage", stage)?,
+            Self::StageStopping { stage } => with(begin("stage_stopping", 1)?, "stage", &**stage)?,
             Self::StageEnded { stage, empty } => {
-                let map = with(begin("stage_ended", 2)?, "stage", stage)?;
+                let map = with(begin("stage_ended", 2)?, "stage", &**stage)?;
                 with(map, "empty", empty)?
             }
             Self::Waiting(snapshot) => with(begin("waiting", 1)?, "snapshot", snapshot)?,
@@ -52,13 +55,13 @@ impl Serialize for Event {
                 holder,
                 location,
             } => {
-                let called = Called(name, holder, &Place(location));
+                let called = Called(name, *holder, location);
                 with(begin("hook_started", 1)?, "hook", &called)?
             }
             Self::HookEnded(hook) => with(begin("hook_ended", 1)?, "hook", hook)?,
             Self::HandedBack { name, why, error } => {
-                let map = with(begin("handed_back", 3)?, "name", name)?;
-                with(with(map, "why", why)?, "error", error)?
+                let map = with(begin("handed_back", 3)?, "name", &**name)?;
+                with(with(map, "why", why)?, "error", &error.as_deref())?
             }
             Self::SignalIgnored(signal) => with(begin("signal_ignored", 1)?, "signal", signal)?,
             Self::Escalating { by } => with(begin("escalating", 1)?, "by", by)?,
@@ -79,21 +82,20 @@ fn with<M: SerializeStruct>(
 }
 
 /// A hook that has been called and has no outcome yet.
-struct Called<'a>(&'a str, &'a crate::report::Holder, &'a Place);
+struct Called<'a>(&'a str, Holder, &'static Location<'static>);
 
 impl Serialize for Called<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_struct("HookStarted", 3)?;
         map.serialize_field("name", self.0)?;
-        map.serialize_field("kind", self.1)?;
-        map.serialize_field("location", self.2)?;
+        map.serialize_field("kind", &self.1)?;
+        map.serialize_field("location", &Place(self.2))?;
         map.end()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::panic::Location;
     use std::time::Duration;
 
     use serde_json::{json, to_value};
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
     use crate::reason::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
     use crate::report::fixture::{everything, hook};
-    use crate::report::{Holder, HookOutcome, ShutdownReport};
+    use crate::report::{HookOutcome, ShutdownReport};
     use crate::snapshot::Snapshot;
 
     #[test]
