@@ -62,7 +62,13 @@ impl Pool {
             member = None; // half an answer may be under way in it
         }
         self.give_back(member);
-        answer
+        answer.map_err(|error| match error.kind() {
+            // What a read says when its time is over: WouldBlock, on most systems.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                io::Error::new(io::ErrorKind::TimedOut, "the backend has not answered")
+            }
+            _ => error,
+        })
     }
 
     fn ask_with(&self, member: &mut Member, question: &str) -> io::Result<String> {

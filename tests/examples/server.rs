@@ -243,6 +243,14 @@ fn is_not_held_by_a_slow_backend() {
 }
 
 #[test]
+fn tells_a_client_that_the_backend_is_slow() {
+    let server = Server::start(&["--work", "60000"]);
+    let answer = server.connect().ask("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(answer.status(), 503, "{}", answer.head);
+    assert_eq!(answer.body, "the backend has not answered\n");
+}
+
+#[test]
 fn closes_a_silent_connection_at_the_stop() {
     let mut server = Server::start(&["--grace", "60"]);
     let mut silent = server.connect();
