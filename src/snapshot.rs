@@ -76,7 +76,8 @@ impl Snapshot {
         self.phase
     }
 
-    /// Why it stops; `None` while it runs.
+    /// Why it stops, or is about to: while it lingers, the signal that announced the stop. `None` while
+    /// it runs.
     pub fn reason(&self) -> Option<&StopReason> {
         self.reason.as_ref()
     }

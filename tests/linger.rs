@@ -50,6 +50,11 @@ fn readiness_is_gone_before_the_handler_returns_and_work_goes_on() {
     assert!(!shutdown.readiness().is_ready() && shutdown.is_live());
     assert!(!token.is_stopped());
     assert_eq!(token.reason(), None);
+    let announced = shutdown
+        .snapshot()
+        .reason()
+        .and_then(winddown::StopReason::signal);
+    assert_eq!(announced, Some(Signal::TERM), "who asked is known");
     token.check().unwrap();
     // P22: the intake closes at the stop, and there has been none.
     drop(shutdown.hold("hold").unwrap());

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use crate::blocked::whereabouts;
-use crate::reason::Phase;
+use crate::reason::{Phase, StopReason};
 use crate::report::Holder;
 use crate::said::{self, Thread};
 use crate::shutdown::Core;
 use crate::snapshot::{Snapshot, StillHere};
+use crate::token::Life;
 
 /// Rows of one kind.
 const MOST: usize = 1000;
@@ -16,6 +17,15 @@ const MOST: usize = 1000;
 const THREADS: usize = 32;
 
 impl Core {
+    /// The signal that the program lingers for: the reason of the stop to come, unless somebody asks
+    /// for that before.
+    fn announced(&self) -> Option<StopReason> {
+        let word = self.node.word();
+        let lingering = word.life() == Life::Lingering;
+        let ending = self.node.ending().filter(|_| lingering)?;
+        Some(StopReason::Signal(ending.deliveries.received(word)))
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.snapshot_with(THREADS)
     }
@@ -65,7 +75,7 @@ impl Core {
         let since_stop = self.node.stop_tick().map(|_| self.node.since_stop());
         Snapshot {
             phase,
-            reason: self.node.reason(),
+            reason: self.node.reason().or_else(|| self.announced()),
             since_stop,
             time_left: self.node.time_left(),
             holders: holders.collect(),
