@@ -170,6 +170,10 @@ mod exit_policy;
 mod handle;
 mod hook;
 mod inside;
+#[cfg(feature = "ledger")]
+mod ledger;
+#[cfg(any(feature = "checkpoint", feature = "ledger"))]
+mod lock;
 mod panic;
 mod reason;
 mod report;
@@ -199,6 +203,11 @@ pub use event::Event;
 pub use exit_policy::{ExitBy, ExitPolicy};
 pub use handle::ShutdownHandle;
 pub use hook::{Guard, Hook, HookOptions, HookOutput};
+#[cfg(feature = "ledger")]
+pub use ledger::{
+    Cause, Claim, ClaimError, CompleteError, FailedClaim, Ledger, LedgerError, Member, MemberInfo,
+    Membership, PreviousRun, StoreError, WriteError, Written,
+};
 pub use reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
 pub use report::{
     Abandoned, DrainOutcome, DrainReport, Holder, HookOutcome, HookReport, Outcome, ShutdownReport,

@@ -255,6 +255,13 @@ pub enum StopReason {
         /// The task's name.
         task: String,
     },
+    /// A member of a ledger could not renew its heartbeat, or was taken for dead: others may do its
+    /// work now.
+    #[non_exhaustive]
+    Fenced {
+        /// The member's name.
+        member: String,
+    },
 }
 
 impl StopReason {
@@ -266,9 +273,13 @@ impl StopReason {
         }
     }
 
-    /// Something went wrong: an error or a panic, of the program or of a task.
+    /// Something went wrong: an error or a panic, of the program or of a task, or a member that
+    /// counts as dead.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::TaskFailed { .. }) || self.is_panic()
+        matches!(
+            self,
+            Self::Failed { .. } | Self::TaskFailed { .. } | Self::Fenced { .. }
+        ) || self.is_panic()
     }
 
     /// A task failed or panicked.
@@ -295,6 +306,7 @@ impl fmt::Display for StopReason {
             Self::TaskFailed { task, error } => write!(f, "task {task} failed: {error}"),
             Self::TaskPanicked { task, message } => write!(f, "task {task} panicked: {message}"),
             Self::TaskEnded { task } => write!(f, "task {task} ended"),
+            Self::Fenced { member } => write!(f, "member {member} counts as dead"),
         }
     }
 }

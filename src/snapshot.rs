@@ -111,7 +111,7 @@ impl Snapshot {
     pub(crate) fn waited_for(mut self) -> Self {
         let cleaning = self.phase >= Phase::Cleaning;
         self.holders.retain(|here| {
-            let is_hook = matches!(here.holder, Holder::Hook | Holder::Guard);
+            let is_hook = matches!(here.holder, Holder::Hook | Holder::Guard | Holder::LastStep);
             // A stage is what is in it.
             here.holder != Holder::Stage && here.age.is_some() && is_hook == cleaning
         });

@@ -2,7 +2,6 @@
 
 mod error;
 mod format;
-mod lock;
 mod store;
 
 use std::fmt;
@@ -16,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::checkpoint::error::{damaged, in_use};
 use crate::checkpoint::format::{Contents, decode, encode};
-use crate::checkpoint::lock::Taken;
 use crate::checkpoint::store::Store;
+use crate::lock::Taken;
 use crate::token::StopToken;
 
 pub use error::CheckpointError;

@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::lock::{Lock, Taken};
+use crate::lock::{Lock, Taken};
 
 #[derive(Debug)]
 pub(super) struct Store {

@@ -217,6 +217,12 @@ impl Hooks {
         self.bus.emit(|| Event::HookEnded(report.clone()));
     }
 
+    /// Something that was called after the hooks has ended.
+    pub(crate) fn report(&self, report: HookReport) {
+        self.tell_ended(&report);
+        self.state.lock().done.push(report);
+    }
+
     /// Never refused (P19).
     pub(crate) fn register(&self, entry: Entry) -> Registered {
         let mut state = self.state.lock();

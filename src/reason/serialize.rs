@@ -56,6 +56,7 @@ impl Serialize for SignalReceived {
 /// | `task_failed` | `task`, `error` |
 /// | `task_panicked` | `task`, `message` |
 /// | `task_ended` | `task` |
+/// | `fenced` | `member` |
 impl Serialize for StopReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let parts: &[(&'static str, &str)] = match self {
@@ -72,6 +73,7 @@ impl Serialize for StopReason {
             Self::TaskFailed { task, error } => &[("task", task), ("error", error)],
             Self::TaskPanicked { task, message } => &[("task", task), ("message", message)],
             Self::TaskEnded { task } => &[("task", task)],
+            Self::Fenced { member } => &[("member", member)],
         };
         let kind = match self {
             Self::Signal(_) => "signal",
@@ -84,6 +86,7 @@ impl Serialize for StopReason {
             Self::TaskFailed { .. } => "task_failed",
             Self::TaskPanicked { .. } => "task_panicked",
             Self::TaskEnded { .. } => "task_ended",
+            Self::Fenced { .. } => "fenced",
         };
         let mut map = tagged(serializer, "StopReason", kind, 1 + parts.len())?;
         map.serialize_field("text", &Text(self))?;

@@ -133,6 +133,8 @@ pub enum Holder {
     Hook,
     /// A [`Guard`](crate::Guard).
     Guard,
+    /// What a feature of this crate does after the last hook: a member of a ledger leaves.
+    LastStep,
 }
 
 impl Holder {
@@ -146,6 +148,7 @@ impl Holder {
             Self::Stage => "stage",
             Self::Hook => "hook",
             Self::Guard => "guard",
+            Self::LastStep => "last",
         }
     }
 }

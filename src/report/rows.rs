@@ -41,7 +41,7 @@ impl Row<'_> {
 
     /// It was called, not waited for.
     pub(super) fn is_hook(&self) -> bool {
-        matches!(self.holder, Holder::Hook | Holder::Guard)
+        matches!(self.holder, Holder::Hook | Holder::Guard | Holder::LastStep)
     }
 
     /// It was not called at all.

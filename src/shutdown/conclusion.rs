@@ -52,6 +52,7 @@ impl Core {
         }
         drop(progress);
         discard(self.id, self.hooks.close_now());
+        self.skip_last_steps();
         stages::stop_without_a_turn(self);
         let verdict = Verdict {
             timed_out: true,

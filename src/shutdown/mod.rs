@@ -4,6 +4,7 @@ mod aside;
 mod conclusion;
 mod ending;
 mod hand_back;
+mod last_step;
 mod linger;
 mod live;
 mod look;
@@ -31,6 +32,11 @@ use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
 use crate::work::{StageState, Work};
 
 pub(crate) use aside::{Aside, bounded_by};
+#[cfg_attr(
+    not(feature = "ledger"),
+    expect(unused_imports, reason = "for features")
+)]
+pub(crate) use last_step::LastStep;
 pub(crate) use sequence::run;
 
 /// What a program is told with its last breath.
@@ -63,6 +69,7 @@ pub(crate) struct Core {
     pub(crate) bus: Arc<Bus>,
     pub(crate) emergency: Arc<Emergency>,
     pub(crate) systemd: Systemd,
+    last_steps: last_step::LastSteps,
     /// Where the coordinator was installed, and by which thread.
     location: &'static Location<'static>,
     owner: Cow<'static, str>,
@@ -117,6 +124,7 @@ impl Core {
             systemd: Systemd::new(settings.systemd),
             node,
             signals,
+            last_steps: last_step::LastSteps::new(),
             location,
             owner,
             owner_thread: said::this_thread(),

@@ -40,6 +40,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     core.cleaning.store(true, Ordering::Release);
     Teller::phase(core, Phase::Cleaning);
     let (cleaned, left) = clean(core, &mut teller);
+    core.do_last_steps(!in_time || !cleaned);
     if !left.is_empty() {
         // They had no time as hooks, and their closures are on the stack's remains: a terminal is
         // put back all the same.
@@ -119,8 +120,10 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
 
 /// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.
 fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
-    let (_, deadline) = core.span();
-    core.hooks.begin(deadline);
+    let (stop, deadline) = core.span();
+    let last_slice = core.last_slice();
+    let hooks = core.settings.grace.saturating_sub(last_slice);
+    core.hooks.begin(deadline.min(stop + hooks));
     loop {
         match core.hooks.oversee(|| teller.look(core)) {
             Turn::Start(generation) => core.hooks.start_worker(generation, |run| core.away(run)),

@@ -1,4 +1,5 @@
-//! One process at a time: a lock that the kernel frees, whatever becomes of the process.
+//! A lock that the kernel frees, whatever becomes of the process: one process at a time, and who is
+//! still alive.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,7 +14,7 @@ const LONGEST: u64 = 20;
 
 /// Held until it is dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     /// The lock belongs to the open file.
     file: File,
@@ -21,14 +22,18 @@ pub(super) struct Lock {
     by: u32,
 }
 
-pub(super) enum Taken<T> {
+pub(crate) enum Taken<T> {
     Mine(T),
     /// By this process, where it has said so.
+    #[cfg_attr(
+        not(feature = "checkpoint"),
+        expect(dead_code, reason = "a member knows")
+    )]
     By(Option<u32>),
 }
 
 impl Lock {
-    pub(super) fn take(path: PathBuf) -> io::Result<Taken<Self>> {
+    pub(crate) fn take(path: PathBuf) -> io::Result<Taken<Self>> {
         loop {
             let mut file = OpenOptions::new()
                 .read(true)
@@ -60,9 +65,10 @@ impl Lock {
         }
     }
 
+    #[cfg(feature = "checkpoint")]
     /// Takes it again where somebody has removed the file, as those do who tidy up `/tmp`; nobody may
     /// hold it meanwhile. A fork does not hold it.
-    pub(super) fn hold(&mut self) -> io::Result<Taken<()>> {
+    pub(crate) fn hold(&mut self) -> io::Result<Taken<()>> {
         if self.is_held()? {
             return Ok(Taken::Mine(()));
         }
@@ -77,6 +83,64 @@ impl Lock {
 
     fn is_held(&self) -> io::Result<bool> {
         Ok(self.by == std::process::id() && is_same(&self.file, &self.path)?)
+    }
+}
+
+/// What is to be seen of a lock that somebody else has taken, or had.
+#[cfg(feature = "ledger")]
+pub(crate) enum Seen {
+    /// Its holder lives.
+    Held,
+    /// Its holder has gone, and nobody else can have it now.
+    Free(Lock),
+    /// There is no file: the holder has let go of it, or it was removed by hand.
+    Nothing,
+}
+
+#[cfg(feature = "ledger")]
+impl Lock {
+    /// Looks whether the holder lives.
+    pub(crate) fn look(path: PathBuf) -> io::Result<Seen> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(&path);
+            let file = match file {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Nothing),
+                file => file?,
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_same(&file, &path)? => {
+                    let by = std::process::id();
+                    return Ok(Seen::Free(Self { path, file, by }));
+                }
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(Seen::Held),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Lets go of it, and leaves the file.
+    pub(crate) fn keep_file(mut self) {
+        self.path = PathBuf::new();
+    }
+
+    /// The last words of its holder: what stands in the file after the first line.
+    pub(crate) fn last_words(&self) -> io::Result<String> {
+        let mut text = String::new();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        file.take(100).read_to_string(&mut text)?;
+        Ok(text.lines().nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// For last words: they are written behind what stands in it.
+    pub(crate) fn another_file(&self) -> io::Result<(File, u64)> {
+        let end = self.file.metadata()?.len();
+        Ok((self.file.try_clone()?, end))
     }
 }
 

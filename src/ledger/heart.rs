@@ -1,0 +1,159 @@
+//! The two threads of a member.
+//!
+//! The heart beats, says what the program is doing, and looks after the other members. It may hang in
+//! the store. So a second thread, which touches nothing that can hang, watches when the last renewal
+//! was sent, and fences the member in time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
+
+use crate::event::Event;
+use crate::ledger::error::LedgerError;
+use crate::ledger::member::Inner;
+use crate::ledger::pruning::Pruner;
+use crate::ledger::store::Doing;
+
+/// After a heartbeat that the store did not take it tries again so soon, at the latest.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Both end when the other end of `member` has gone.
+pub(super) fn start(
+    inner: &Arc<Inner>,
+    pruner: Pruner,
+    member: &Receiver<Infallible>,
+) -> Result<(), LedgerError> {
+    let (watched, until) = (Arc::clone(inner), member.clone());
+    thread("winddown-fence", move || watch(&watched, &until))?;
+    let events = inner.shutdown.events();
+    let heart = Heart {
+        inner: Arc::clone(inner),
+        pruner,
+        hook: None,
+        said: None,
+    };
+    let until = member.clone();
+    thread("winddown-heart", move || heart.beat_until(&until, events))
+}
+
+fn thread(name: &'static str, f: impl FnOnce() + Send + 'static) -> Result<(), LedgerError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(f);
+    thread
+        .map(drop)
+        .map_err(|source| LedgerError::Thread { name, source })
+}
+
+fn watch(inner: &Inner, member: &Receiver<Infallible>) {
+    loop {
+        let Some(left) = inner.time_to_fence() else {
+            inner.fence();
+            return;
+        };
+        if let Err(RecvTimeoutError::Disconnected) = member.recv_timeout(left) {
+            return;
+        }
+    }
+}
+
+struct Heart {
+    inner: Arc<Inner>,
+    pruner: Pruner,
+    hook: Option<String>,
+    /// What the store knows.
+    said: Option<Doing>,
+}
+
+impl Heart {
+    fn beat_until(mut self, member: &Receiver<Infallible>, mut events: Receiver<Event>) {
+        let every = self.inner.membership.heartbeat;
+        let mut next = Instant::now() + every;
+        loop {
+            select! {
+                recv(member) -> _ => return,
+                recv(events) -> event => {
+                    let Ok(event) = event else {
+                        events = never();
+                        continue;
+                    };
+                    self.note(event);
+                    while let Ok(event) = events.try_recv() {
+                        self.note(event);
+                    }
+                    let news = self.said.as_ref() != Some(&self.doing());
+                    if news && !self.inner.is_fenced() {
+                        self.beat();
+                    }
+                }
+                default(next.saturating_duration_since(Instant::now())) => {
+                    if self.inner.is_fenced() {
+                        // Nothing is renewed any more: others may have taken over.
+                        next = Instant::now() + every;
+                        continue;
+                    }
+                    if self.beat() {
+                        next += every;
+                        self.look_after(next);
+                    } else {
+                        next = Instant::now() + every.min(AGAIN);
+                    }
+                    // The machine slept, or the store took its time: no heartbeat is made up for.
+                    next = next.max(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::HookStarted { name, .. } => self.hook = Some(name.into_owned()),
+            Event::HookEnded(hook) if self.hook.as_deref() == Some(hook.name()) => {
+                self.hook = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        Doing {
+            phase: self.inner.shutdown.phase().to_string(),
+            hook: self.hook.clone(),
+        }
+    }
+
+    /// One write. False: the store did not take it.
+    fn beat(&mut self) -> bool {
+        let inner = &self.inner;
+        let doing = self.doing();
+        let sent = crate::ledger::host::now();
+        let Some(left) = inner.time_to_fence() else {
+            inner.fence();
+            return false;
+        };
+        match inner.store.beat(inner.id, &doing, Instant::now() + left) {
+            Ok(true) => {
+                inner.renewed(sent);
+                self.said = Some(doing);
+                true
+            }
+            Ok(false) => {
+                // Pruned, or removed by hand; or it is leaving at this moment.
+                inner.fence();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Settles what was kept while the store was away, and prunes who is dead. What the store does not
+    /// take now is done at the next heartbeat.
+    fn look_after(&mut self, until: Instant) {
+        let inner = &self.inner;
+        let store = &*inner.store;
+        let _ = inner.journal.settle(store, until);
+        let most = inner.membership.max_crashes;
+        let _ = self.pruner.prune(store, Some(inner.id), most, until);
+    }
+}

@@ -1,0 +1,176 @@
+//! Final writes that the store could not take: one line each, on the disk before the caller hears
+//! of it.
+//!
+//! They are settled when the store is back, by the member itself or by whoever finds it dead, and
+//! are as conditional then as they would have been: one that comes too late changes nothing. So one
+//! that is settled twice does no harm.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::ledger::error::StoreError;
+use crate::ledger::store::{ClaimId, Store, Verdict};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+
+/// One member's.
+pub(super) struct Journal {
+    path: PathBuf,
+    /// Held while the file is written or removed.
+    file: Mutex<()>,
+    is_used: AtomicBool,
+}
+
+impl Journal {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: Mutex::new(()),
+            is_used: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps a write that the store could not take.
+    pub(super) fn keep(&self, store: &str, claim: &ClaimId, verdict: &Verdict) -> io::Result<()> {
+        // A line of its own, also after one that a full disk has cut off.
+        let line = format!("\n{}\n", to_json(store, claim, verdict));
+        let file = self.file.lock();
+        self.is_used.store(true, Ordering::Release);
+        let mut to = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
+        to.write_all(line.as_bytes())?;
+        to.sync_all()?;
+        if let Some(directory) = self.path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        drop(file);
+        Ok(())
+    }
+
+    /// Does what was kept, now that the store is back.
+    pub(super) fn settle(&self, store: &dyn Store, until: Instant) -> Result<(), StoreError> {
+        while self.is_used.load(Ordering::Acquire) {
+            let text = {
+                let _file = self.file.lock();
+                read(&self.path)
+            };
+            settle_text(&text, store, until)?;
+            let _file = self.file.lock();
+            // Unless something was added meanwhile.
+            if read(&self.path).len() == text.len() {
+                let _ = fs::remove_file(&self.path);
+                self.is_used.store(false, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does what a member that is dead has kept.
+pub(super) fn settle_dead(
+    path: &Path,
+    store: &dyn Store,
+    until: Instant,
+) -> Result<(), StoreError> {
+    let text = read(path);
+    if !text.is_empty() {
+        settle_text(&text, store, until)?;
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn settle_text(text: &str, store: &dyn Store, until: Instant) -> Result<(), StoreError> {
+    // One that was cut off never counted: its caller has got an error.
+    for (claim, verdict) in text
+        .lines()
+        .filter_map(|line| of_json(store.identity(), line))
+    {
+        store.decide(&claim, &verdict, until)?;
+    }
+    Ok(())
+}
+
+/// Nothing is there, mostly.
+fn read(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn to_json(store: &str, ClaimId { key, owner, epoch }: &ClaimId, verdict: &Verdict) -> Value {
+    let verdict = match verdict {
+        Verdict::Completed => json!("completed"),
+        Verdict::Released {
+            interrupted,
+            failed,
+        } => {
+            json!({"released": {"interrupted": interrupted, "failed": failed}})
+        }
+        Verdict::Failed { error } => json!({"failed": error}),
+    };
+    json!({"store": store, "key": key, "owner": owner, "epoch": epoch, "verdict": verdict})
+}
+
+/// Nothing for what is of another store: a file that was removed and made anew counts from one again.
+fn of_json(store: &str, line: &str) -> Option<(ClaimId, Verdict)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["store"] != store {
+        return None;
+    }
+    let claim = ClaimId {
+        key: line["key"].as_str()?.to_owned(),
+        owner: line["owner"].as_i64()?,
+        epoch: line["epoch"].as_i64()?,
+    };
+    let verdict = &line["verdict"];
+    let verdict = if verdict == "completed" {
+        Verdict::Completed
+    } else if let Some(error) = verdict["failed"].as_str() {
+        Verdict::Failed {
+            error: error.to_owned(),
+        }
+    } else {
+        Verdict::Released {
+            interrupted: verdict["released"]["interrupted"].as_bool()?,
+            failed: verdict["released"]["failed"].as_bool()?,
+        }
+    };
+    Some((claim, verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_back_and_one_that_was_cut_off_does_not_count() {
+        let claim = ClaimId {
+            key: "größe\n\"1\"".to_owned(),
+            owner: 7,
+            epoch: 1 << 60,
+        };
+        let verdicts = [
+            Verdict::Completed,
+            Verdict::Released {
+                interrupted: true,
+                failed: false,
+            },
+            Verdict::Failed {
+                error: "disk\nfull".to_owned(),
+            },
+        ];
+        for verdict in verdicts {
+            let line = to_json("A", &claim, &verdict).to_string();
+            assert!(!line.contains('\n'));
+            assert_eq!(of_json("A", &line), Some((claim.clone(), verdict)));
+            assert_eq!(of_json("B", &line), None);
+            assert_eq!(of_json("A", &line[..line.len() - 1]), None);
+        }
+        assert_eq!(of_json("A", ""), None);
+    }
+}

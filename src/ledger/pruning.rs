@@ -1,0 +1,124 @@
+//! Who is dead, and what becomes of what it held.
+//!
+//! * A member of this host is dead when the kernel has freed its lock: at once, and for sure. While
+//!   its lock is held, the store's clock alone does not kill it: that may have been put forward, or
+//!   the machine may have slept. Whoever prunes it must have watched it say nothing for all of its
+//!   `dead_after`; it has fenced itself by then.
+//! * A member of another host is dead when its heartbeat is older than its `dead_after`.
+//! * It is pruned in one transaction, on the condition that it has not been heard of since: by
+//!   exactly one.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::ledger::LedgerError;
+use crate::ledger::error::StoreError;
+use crate::ledger::host::{Host, this_host};
+use crate::ledger::journal;
+use crate::ledger::room::Room;
+use crate::ledger::store::{EndKind, MemberRow, Store};
+use crate::lock::{Lock, Seen};
+
+/// One who looks after the others. Remembers since when each has said nothing.
+pub(super) struct Pruner {
+    host: Host,
+    room: Room,
+    watched: HashMap<i64, (i64, Instant)>,
+}
+
+/// How it has ended, and its lock, so that nobody else finds it dead meanwhile.
+pub(super) struct Dead {
+    pub(super) end: EndKind,
+    pub(super) lock: Option<Lock>,
+}
+
+impl Pruner {
+    pub(super) fn new(room: Room) -> Self {
+        Self {
+            host: this_host(),
+            room,
+            watched: HashMap::new(),
+        }
+    }
+
+    /// Prunes all that are dead, and orphans.
+    pub(super) fn prune(
+        &mut self,
+        store: &dyn Store,
+        me: Option<i64>,
+        max_crashes: u32,
+        until: Instant,
+    ) -> Result<(), StoreError> {
+        let members = store.members(until)?;
+        self.watched
+            .retain(|id, _| members.iter().any(|row| row.info.id == *id));
+        for row in members.iter().filter(|row| Some(row.info.id) != me) {
+            let Some(dead) = self.look(row) else { continue };
+            // What it had decided counts: it was alive then.
+            journal::settle_dead(&self.room.journal_path(row.info.id), store, until)?;
+            store.prune(row, dead.end, until)?;
+        }
+        store.prune_orphans(max_crashes, until)?;
+        Ok(())
+    }
+
+    /// Looks whether the member is dead.
+    pub(super) fn look(&mut self, row: &MemberRow) -> Option<Dead> {
+        let late = || {
+            row.is_late.then_some(Dead {
+                end: EndKind::Killed,
+                lock: None,
+            })
+        };
+        if (&row.info.host, &row.boot) != (&self.host.name, &self.host.boot) {
+            return late();
+        }
+        match self.room.look(row.info.id) {
+            Ok(Seen::Free(lock)) => {
+                let end = EndKind::of_word(&lock.last_words().unwrap_or_default());
+                Some(Dead {
+                    end,
+                    lock: Some(lock),
+                })
+            }
+            Ok(Seen::Held) => {
+                let now = Instant::now();
+                let watched = self.watched.entry(row.info.id).or_insert((row.beats, now));
+                if watched.0 != row.beats {
+                    *watched = (row.beats, now);
+                }
+                late().filter(|_| now.duration_since(watched.1) >= row.info.dead_after)
+            }
+            // Removed by hand, or in a place that cannot be seen from here: as of another host.
+            Ok(Seen::Nothing) | Err(_) => late(),
+        }
+    }
+
+    /// Settles the journals of members that have gone, and removes what they left.
+    pub(super) fn tidy(&self, store: &dyn Store, until: Instant) -> Result<(), LedgerError> {
+        let members = self.room.members().map_err(|source| LedgerError::File {
+            path: self.room.journal_path(0),
+            source,
+        })?;
+        for member in members {
+            match self.room.look(member) {
+                Ok(Seen::Free(lock)) => {
+                    journal::settle_dead(&self.room.journal_path(member), store, until)?;
+                    // Its last words are for whoever prunes it.
+                    if store
+                        .members(until)?
+                        .iter()
+                        .any(|row| row.info.id == member)
+                    {
+                        lock.keep_file();
+                    }
+                }
+                Ok(Seen::Nothing) => {
+                    journal::settle_dead(&self.room.journal_path(member), store, until)?;
+                }
+                Ok(Seen::Held) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
