@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ChildStdin, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,7 +41,10 @@ pub(crate) struct Process {
 impl Process {
     /// Takes the command, so that the parent's copies of what it hands to the child are closed.
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        Self::of(command.spawn().unwrap())
+    }
+
+    fn of(mut child: Child) -> Self {
         let out = child.stdout.take().map(Text::read).unwrap_or_default();
         let err = child.stderr.take().map(Text::read).unwrap_or_default();
         Self {
@@ -50,6 +53,13 @@ impl Process {
             out,
             err,
         }
+    }
+
+    /// As `start`, for a child that is told something on its stdin.
+    pub(crate) fn start_told(mut command: Command) -> (Self, ChildStdin) {
+        let mut child = command.spawn().unwrap();
+        let told = child.stdin.take().unwrap();
+        (Self::of(child), told)
     }
 
     pub(crate) fn pid(&self) -> Pid {

@@ -181,14 +181,14 @@ pub(super) fn prune_orphans(connection: &Connection, max_crashes: u32) -> Result
 }
 
 pub(super) fn open_keys(connection: &Connection) -> Result<Vec<String>> {
-    let sql = "SELECT key FROM winddown_claims WHERE state = 'open' ORDER BY since, key";
+    let sql = "SELECT key FROM winddown_claims WHERE state = 'open' ORDER BY since, epoch";
     let mut statement = connection.prepare_cached(sql)?;
     let keys = statement.query_map([], |row| row.get(0))?;
     keys.collect()
 }
 
 pub(super) fn failed(connection: &Connection) -> Result<Vec<FailedClaim>> {
-    let sql = "SELECT * FROM winddown_claims WHERE state = 'failed' ORDER BY since, key";
+    let sql = "SELECT * FROM winddown_claims WHERE state = 'failed' ORDER BY since, epoch";
     let mut statement = connection.prepare_cached(sql)?;
     let failed = statement.query_map([], failed_claim)?;
     failed.collect()

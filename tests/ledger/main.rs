@@ -1,0 +1,20 @@
+//! Work that is claimed, and found again when its worker is killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod conformance;
+#[path = "../common/process.rs"]
+mod process;
+mod sqlite;
+mod worker;
+
+use common::FAR;
