@@ -3,6 +3,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+#[cfg(feature = "ledger")]
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -137,7 +139,13 @@ impl Lock {
         Ok(text.lines().nth(1).unwrap_or_default().to_owned())
     }
 
-    /// For last words: they are written behind what stands in it.
+    /// Says last words, for whoever finds the lock free.
+    pub(crate) fn say(&self, words: &str) -> io::Result<()> {
+        self.file
+            .write_all_at(words.as_bytes(), self.file.metadata()?.len())
+    }
+
+    /// For last words of somebody who cannot ask: they belong behind what stands in it.
     pub(crate) fn another_file(&self) -> io::Result<(File, u64)> {
         let end = self.file.metadata()?.len();
         Ok((self.file.try_clone()?, end))

@@ -20,6 +20,9 @@ use crate::ledger::store::Doing;
 /// After a heartbeat that the store did not take it tries again so soon, at the latest.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// A heartbeat is at least so often: points in time have an end.
+const SELDOM: Duration = Duration::from_secs(86_400);
+
 /// Both end when the other end of `member` has gone.
 pub(super) fn start(
     inner: &Arc<Inner>,
@@ -68,7 +71,7 @@ struct Heart {
 
 impl Heart {
     fn beat_until(mut self, member: &Receiver<Infallible>, mut events: Receiver<Event>) {
-        let every = self.inner.membership.heartbeat;
+        let every = self.inner.membership.heartbeat.min(SELDOM);
         let mut next = Instant::now() + every;
         loop {
             select! {

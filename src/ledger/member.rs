@@ -26,7 +26,7 @@ use crate::ledger::host::{self, this_host};
 use crate::ledger::journal::Journal;
 use crate::ledger::membership::Membership;
 use crate::ledger::pruning::Pruner;
-use crate::ledger::store::{Answer, ClaimId, Doing, End, EndKind, NewMember, Store};
+use crate::ledger::store::{Answer, ClaimId, Doing, End, EndKind, Found, NewMember, Store};
 use crate::ledger::{Ledger, PATIENCE, heart, soon};
 use crate::lock::Lock;
 use crate::reason::{Phase, StopReason};
@@ -81,7 +81,7 @@ pub(super) fn join(
     pruner.tidy(store, until)?;
     pruner.prune(store, None, membership.max_crashes, until)?;
     let id = store.next_epoch(until)?;
-    let lock = ledger.room.lock(id)?;
+    let lock = ledger.room.lock(id, until)?;
     let last_words = last_words(shutdown, &lock);
     let host = this_host();
     let new = NewMember {
@@ -167,9 +167,10 @@ impl Inner {
             (false, true) => EndKind::TimedOut,
             (false, false) => EndKind::Clean,
         };
+        let took = node.since_stop();
         let end = End {
             kind,
-            took: node.since_stop(),
+            took,
             doing: Doing {
                 phase: self.shutdown.phase().to_string(),
                 hook: None,
@@ -186,7 +187,11 @@ impl Inner {
         let words = self.last_words.lock().take();
         drop(words);
         match (&left, lock) {
-            (Err(_), Some(lock)) => lock.keep_file(),
+            (Err(_), Some(lock)) => {
+                // This was no crash: whoever finds it does the leaving in its place.
+                let _ = lock.say(&Found::Left(kind, took).to_words());
+                lock.keep_file();
+            }
             (_, lock) => drop(lock),
         }
         left.map_err(|error| error.to_string())

@@ -201,13 +201,9 @@ impl Ledger {
                 lock.keep_file();
             }
             let info = row.info;
-            return Ok(previous(
-                dead.end,
-                Duration::ZERO,
-                info.phase,
-                info.hook,
-                info.in_flight,
-            ));
+            let (found, in_flight) = (dead.found, info.in_flight);
+            let (kind, took) = (found.kind(), found.took());
+            return Ok(previous(kind, took, info.phase, info.hook, in_flight));
         }
         let end = self.store.last_end(name, until)?;
         Ok(end.map_or(PreviousRun::None, |end| {

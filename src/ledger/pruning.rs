@@ -16,8 +16,15 @@ use crate::ledger::error::StoreError;
 use crate::ledger::host::{Host, this_host};
 use crate::ledger::journal;
 use crate::ledger::room::Room;
-use crate::ledger::store::{EndKind, MemberRow, Store};
+use crate::ledger::store::{Doing, End, EndKind, Found, MemberRow, Store};
 use crate::lock::{Lock, Seen};
+
+fn doing(row: &MemberRow) -> Doing {
+    Doing {
+        phase: row.info.phase.clone(),
+        hook: row.info.hook.clone(),
+    }
+}
 
 /// One who looks after the others. Remembers since when each has said nothing.
 pub(super) struct Pruner {
@@ -28,7 +35,7 @@ pub(super) struct Pruner {
 
 /// How it has ended, and its lock, so that nobody else finds it dead meanwhile.
 pub(super) struct Dead {
-    pub(super) end: EndKind,
+    pub(super) found: Found,
     pub(super) lock: Option<Lock>,
 }
 
@@ -56,7 +63,20 @@ impl Pruner {
             let Some(dead) = self.look(row) else { continue };
             // What it had decided counts: it was alive then.
             journal::settle_dead(&self.room.journal_path(row.info.id), store, until)?;
-            store.prune(row, dead.end, until)?;
+            match dead.found {
+                Found::Dead(end) => {
+                    store.prune(row, end, until)?;
+                }
+                Found::Left(kind, took) => {
+                    let end = End {
+                        kind,
+                        took,
+                        doing: doing(row),
+                        in_flight: 0,
+                    };
+                    store.leave(row.info.id, &row.info.name, end, until)?;
+                }
+            }
         }
         store.prune_orphans(max_crashes, until)?;
         Ok(())
@@ -66,7 +86,7 @@ impl Pruner {
     pub(super) fn look(&mut self, row: &MemberRow) -> Option<Dead> {
         let late = || {
             row.is_late.then_some(Dead {
-                end: EndKind::Killed,
+                found: Found::Dead(EndKind::Killed),
                 lock: None,
             })
         };
@@ -75,9 +95,9 @@ impl Pruner {
         }
         match self.room.look(row.info.id) {
             Ok(Seen::Free(lock)) => {
-                let end = EndKind::of_word(&lock.last_words().unwrap_or_default());
+                let found = Found::of_words(&lock.last_words().unwrap_or_default());
                 Some(Dead {
-                    end,
+                    found,
                     lock: Some(lock),
                 })
             }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::ledger::LedgerError;
 use crate::lock::{Lock, Seen, Taken};
@@ -30,14 +32,21 @@ impl Room {
     }
 
     /// The lock that says that the member lives.
-    pub(super) fn lock(&self, member: i64) -> Result<Lock, LedgerError> {
+    pub(super) fn lock(&self, member: i64, until: Instant) -> Result<Lock, LedgerError> {
         let path = self.lock_path(member);
-        let taken = Lock::take(path.clone()).and_then(|taken| match taken {
-            Taken::Mine(lock) => Ok(lock),
-            // Its number is nobody else's: the file is of a store that is gone.
-            Taken::By(_) => Err(io::ErrorKind::WouldBlock.into()),
-        });
-        taken.map_err(|source| LedgerError::File { path, source })
+        loop {
+            let taken = match Lock::take(path.clone()) {
+                Ok(Taken::Mine(lock)) => Ok(lock),
+                // Somebody who tidies up has found the file before it was locked, and lets go of it.
+                Ok(Taken::By(_)) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                Ok(Taken::By(_)) => Err(io::ErrorKind::WouldBlock.into()),
+                Err(error) => Err(error),
+            };
+            return taken.map_err(|source| LedgerError::File { path, source });
+        }
     }
 
     /// Looks whether a member of this host lives.

@@ -145,6 +145,52 @@ impl EndKind {
     }
 }
 
+/// The last words of a member that was still there to say how it ended, but could not reach the store.
+const LEFT: &str = "left ";
+
+/// How a member has ended that was found dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Without leaving.
+    Dead(EndKind),
+    /// It has left, but could not tell the store.
+    Left(EndKind, Duration),
+}
+
+impl Found {
+    pub(super) fn to_words(self) -> String {
+        match self {
+            Self::Dead(kind) => kind.word().to_owned(),
+            Self::Left(kind, took) => format!("{LEFT}{} {}", took.as_millis(), kind.word()),
+        }
+    }
+
+    /// Who was killed says nothing.
+    pub(super) fn of_words(words: &str) -> Self {
+        let left = words
+            .strip_prefix(LEFT)
+            .and_then(|left| left.split_once(' '));
+        let left = left.and_then(|(took, kind)| Some((took.parse().ok()?, kind)));
+        match left {
+            Some((took, kind)) => Self::Left(EndKind::of_word(kind), Duration::from_millis(took)),
+            None => Self::Dead(EndKind::of_word(words)),
+        }
+    }
+
+    pub(super) fn kind(self) -> EndKind {
+        match self {
+            Self::Dead(kind) | Self::Left(kind, _) => kind,
+        }
+    }
+
+    pub(super) fn took(self) -> Duration {
+        match self {
+            Self::Dead(_) => Duration::ZERO,
+            Self::Left(_, took) => took,
+        }
+    }
+}
+
 /// How a run has ended, and what it was doing.
 #[derive(Clone, Debug)]
 pub(super) struct End {

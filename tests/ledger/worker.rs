@@ -23,7 +23,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Of these options: `heartbeat=MS`, `dead_after=MS`, `max_crashes=N`, `grace=MS`, `hook=NAME` (which
-    /// hangs), `deaf` (the owner never comes back).
+    /// hangs), `deaf` (the owner never comes back), `hold` (until something is completed).
     pub(crate) fn start(way: &dyn Way, name: &str, options: &str) -> Self {
         let mut command = command(std::env::current_exe().unwrap());
         command
@@ -95,6 +95,9 @@ fn the_worker() {
         });
     }
     println!("member {}", member.id());
+    let mut hold = options
+        .contains_key("hold")
+        .then(|| shutdown.hold("work").unwrap());
     std::thread::spawn(move || {
         let mut claims: HashMap<String, Claim> = HashMap::new();
         for line in std::io::stdin().lock().lines() {
@@ -108,10 +111,13 @@ fn the_worker() {
                     }
                     Err(error) => println!("refused: {error}"),
                 },
-                "complete" => match claims.remove(key).unwrap().complete() {
-                    Ok(written) => println!("{}", format!("{written:?}").to_lowercase()),
-                    Err(error) => println!("refused: {error}"),
-                },
+                "complete" => {
+                    match claims.remove(key).unwrap().complete() {
+                        Ok(written) => println!("{}", format!("{written:?}").to_lowercase()),
+                        Err(error) => println!("refused: {error}"),
+                    }
+                    drop(hold.take());
+                }
                 other => panic!("{other}"),
             }
         }

@@ -225,13 +225,21 @@ impl Sqlite {
             }
         };
         pool.give_back(first);
-        let made = pool.write(until, |tx| {
-            tx.execute_batch(TABLES)?;
-            tx.query_row("SELECT version, identity FROM winddown_ledger", [], |row| {
+        // Whoever opens what is there writes nothing, and so waits for nobody.
+        let there = pool.run(until, |connection| {
+            let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'winddown_ledger'";
+            connection.query_row(sql, [], |row| row.get::<_, i64>(0))
+        });
+        if there.map_err(refused("open the ledger"))? == 0 {
+            let made = pool.write(until, |tx| tx.execute_batch(TABLES));
+            made.map_err(refused("make the tables of the ledger"))?;
+        }
+        let known = pool.run(until, |connection| {
+            connection.query_row("SELECT version, identity FROM winddown_ledger", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
         });
-        let (found, identity) = made.map_err(refused("make the tables of the ledger"))?;
+        let (found, identity) = known.map_err(refused("open the ledger"))?;
         if found == VERSION {
             let beats = Pool::new(path, "NORMAL");
             Ok(Self {
