@@ -208,3 +208,6 @@ pub(super) fn time(millis: i64) -> SystemTime {
 pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
