@@ -280,7 +280,9 @@ fn who(holder: Holder, name: &str) -> String {
     match holder {
         Holder::Owner => format!("thread {name}"),
         Holder::Hook | Holder::Guard | Holder::Stage => format!("{holder} {name}"),
-        Holder::Hold | Holder::Task | Holder::Item | Holder::Callbacks => name.to_owned(),
+        Holder::Hold | Holder::Task | Holder::Item | Holder::Callbacks | Holder::LastStep => {
+            name.to_owned()
+        }
     }
 }
 

@@ -74,6 +74,6 @@ impl Membership {
 
     /// So long after its last renewal it fences itself: always before others may take over.
     pub(super) fn fence_after(&self) -> Duration {
-        self.dead_after - self.dead_after / 4
+        self.dead_after.saturating_sub(self.dead_after / 4)
     }
 }

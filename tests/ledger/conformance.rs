@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use winddown::{
-    Cause, ClaimError, Ledger, LedgerError, Member, Membership, PreviousRun, ShutdownCoordinator,
-    StopReason, WriteError, Written,
+    Cause, Claim, ClaimError, Ledger, LedgerError, Member, Membership, PreviousRun,
+    ShutdownCoordinator, StopReason, WriteError, Written,
 };
 
 use crate::common::{FAR, bounded, embedded};
@@ -221,7 +221,7 @@ pub(crate) fn an_item_is_a_claim(way: &dyn Way) {
         let slot = jobs.reserve().unwrap();
         slot.fill(program.member.claim(key, &()).unwrap()).unwrap()
     };
-    item("done").complete(|claim| claim.complete()).unwrap();
+    item("done").complete(Claim::complete).unwrap();
     item("failed").fail("no paper");
     drop(item("dropped"));
     let uncommitted = item("uncommitted").complete(|_| Err::<(), _>("no ink"));
@@ -249,15 +249,15 @@ pub(crate) fn what_hangs_at_the_end_is_released_and_refused_later(way: &dyn Way)
     let member = ledger.join(&shutdown, patient("worker")).unwrap();
     let jobs = member.in_flight("jobs");
     let (over, end) = std::sync::mpsc::channel::<()>();
-    let (begun, begin) = std::sync::mpsc::channel();
+    let (begun, working) = std::sync::mpsc::channel();
     let worker = thread::spawn(move || {
         let slot = jobs.reserve().unwrap();
         let item = slot.fill(member.claim("slow", &()).unwrap()).unwrap();
         begun.send(()).unwrap();
         end.recv().unwrap();
-        item.complete(|claim| claim.complete()).unwrap_err()
+        item.complete(Claim::complete).unwrap_err()
     });
-    begin.recv().unwrap();
+    working.recv().unwrap();
     let report = bounded(move || shutdown.shutdown());
     assert_eq!(report.handed_back(), 1);
     assert_eq!(ledger.released().unwrap(), ["slow"]);
@@ -377,7 +377,7 @@ pub(crate) fn a_claim_without_an_owner_is_pruned(way: &dyn Way) {
 pub(crate) fn a_member_of_another_host_is_dead_when_its_heart_has_stood_still(way: &dyn Way) {
     let ledger = way.open();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let minute_ago = (now - Duration::from_secs(60)).as_millis();
+    let minute_ago = now.as_millis() - 60_000;
     let strangers = [("late", 1000), ("in time", 3_600_000)];
     for (id, (name, dead_after)) in strangers.iter().enumerate() {
         way.by_hand(&format!(
