@@ -62,6 +62,8 @@
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
 //! * With the feature `console`, `Console` shows the shutdown on a terminal, or in a log, while it
 //!   goes on.
+//! * With the feature `ledger`, `Ledger` knows who works on what: a process that was killed is noticed,
+//!   and its work is neither lost nor done for ever.
 //! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
 //!
 //! # Promises

@@ -18,9 +18,9 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 /// A piece of work that is this member's alone, until it has its verdict.
 ///
 /// Made by [`Member::claim`]. Each of [`complete`](Self::complete), [`release`](Self::release) and
-/// [`fail`](Self::fail) is its verdict; the first counts. Dropped without one it is released; dropped
-/// by a panic it has failed. What is still claimed at the end of the shutdown is released then, also
-/// where its work hangs: what that decides later is refused.
+/// [`fail`](Self::fail) is its verdict; the first counts. Dropped without one it is released;
+/// dropped by a panic it has failed. What is still claimed at the end of the shutdown is released
+/// then, also where its work hangs: what that decides later is refused.
 ///
 /// A verdict waits for the store: 5 s, but not beyond the time at which this member counts as dead,
 /// and while stopping no longer than half of the
@@ -41,9 +41,9 @@ pub struct Claim {
 pub enum Written {
     /// In the store.
     Stored,
-    /// In the journal beside it: the store could not be reached. It is settled when that is back, by
-    /// this member or at the next [`join`](crate::Ledger::join) on this host; if this member counts as
-    /// dead by then, it is refused.
+    /// In the journal beside it: the store could not be reached. It is settled when that is back,
+    /// by this member or at the next [`join`](crate::Ledger::join) on this host; if this member
+    /// counts as dead by then, it is refused.
     Kept,
 }
 
@@ -89,8 +89,8 @@ impl Claim {
         saved.map(|saved| shaped(self.key(), &saved)).transpose()
     }
 
-    /// A number that is larger than that of every claim before it, of any key. An effect elsewhere can
-    /// be bound to it: whoever has seen a larger one refuses a smaller one.
+    /// A number that is larger than that of every claim before it, of any key. An effect elsewhere
+    /// can be bound to it: whoever has seen a larger one refuses a smaller one.
     pub fn epoch(&self) -> i64 {
         self.id.epoch
     }
@@ -112,7 +112,8 @@ impl Claim {
 
     /// The work is done: nobody gets it any more, and its key is free.
     ///
-    /// An effect that is in the same `SQLite` file belongs into [`complete_with`](Self::complete_with).
+    /// An effect that is in the same `SQLite` file belongs into
+    /// [`complete_with`](Self::complete_with).
     ///
     /// # Errors
     ///
@@ -147,8 +148,8 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`WriteError`]: too late, the state does not fit into JSON, or the store said no; the one saved
-    /// before is still there. There is no journal for it.
+    /// [`WriteError`]: too late, the state does not fit into JSON, or the store said no; the one
+    /// saved before is still there. There is no journal for it.
     pub fn save<S: Serialize + ?Sized>(&self, state: &S) -> Result<(), WriteError> {
         let state = serde_json::to_string(state).map_err(|error| WriteError::State {
             key: self.id.key.clone(),
@@ -173,11 +174,11 @@ impl Claim {
 
     /// Completes it in one transaction with what `f` does: both happen, or neither does.
     ///
-    /// `f` is called once, with a transaction on the ledger's `SQLite` file, and only if the claim is
-    /// still this member's. Everybody else who writes to that file waits for it, this member's
-    /// heartbeat among them: no long work in it, and no other call of the ledger, which would wait for
-    /// it in vain. With an error of `f` nothing has happened, and the claim is released, with one
-    /// failure more; so too by a panic of `f`, which fails it.
+    /// `f` is called once, with a transaction on the ledger's `SQLite` file, and only if the claim
+    /// is still this member's. Everybody else who writes to that file waits for it, this member's
+    /// heartbeat among them: no long work in it, and no other call of the ledger, which would wait
+    /// for it in vain. With an error of `f` nothing has happened, and the claim is released, with
+    /// one failure more; so too by a panic of `f`, which fails it.
     ///
     /// ```
     /// # use winddown::{Ledger, Membership};
@@ -193,8 +194,8 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]: too late, the store said no (there is no journal for what `f` does), or `f`
-    /// did.
+    /// [`CompleteError`]: too late, the store said no (there is no journal for what `f` does), or
+    /// `f` did.
     pub fn complete_with<R, E>(
         &self,
         f: impl FnOnce(&Transaction<'_>) -> Result<R, E>,

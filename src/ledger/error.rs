@@ -145,8 +145,8 @@ pub enum ClaimError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// Too late: the claim is not this member's any more, as it counted as dead, or its shutdown has
-    /// released what was left. Somebody else may have done the work, or be doing it.
+    /// Too late: the claim is not this member's any more, as it counted as dead, or its shutdown
+    /// has released what was left. Somebody else may have done the work, or be doing it.
     #[error("too late: {key} is not claimed here any more")]
     #[non_exhaustive]
     Superseded {
@@ -180,7 +180,7 @@ pub enum WriteError {
     },
     /// The store said no, for all the time there was; and the journal, where there is one for this
     /// write, too.
-    #[error("{error}{}", .journal.as_ref().map(|error| format!("; journal: {error}")).unwrap_or_default())]
+    #[error("{error}{}", because(.journal.as_ref()))]
     #[non_exhaustive]
     Store {
         /// What the store said.
@@ -200,4 +200,10 @@ pub enum CompleteError<E> {
     /// The caller's part returned this error; the claim is released, with one failure more.
     #[error("{0}")]
     Failed(E),
+}
+
+fn because(journal: Option<&io::Error>) -> String {
+    journal
+        .map(|error| format!("; journal: {error}"))
+        .unwrap_or_default()
 }

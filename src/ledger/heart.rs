@@ -1,8 +1,8 @@
 //! The two threads of a member.
 //!
-//! The heart beats, says what the program is doing, and looks after the other members. It may hang in
-//! the store. So a second thread, which touches nothing that can hang, watches when the last renewal
-//! was sent, and fences the member in time.
+//! The heart beats, says what the program is doing, and looks after the other members. It may hang
+//! in the store. So a second thread, which touches nothing that can hang, watches when the last
+//! renewal was sent, and fences the member in time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -150,8 +150,8 @@ impl Heart {
         }
     }
 
-    /// Settles what was kept while the store was away, and prunes who is dead. What the store does not
-    /// take now is done at the next heartbeat.
+    /// Settles what was kept while the store was away, and prunes who is dead. What the store does
+    /// not take now is done at the next heartbeat.
     fn look_after(&mut self, until: Instant) {
         let inner = &self.inner;
         let store = &*inner.store;

@@ -22,8 +22,8 @@ pub(super) fn this_host() -> Host {
     }
 }
 
-/// The clock that a member fences itself by. On Linux it goes on while the machine sleeps: the others
-/// may be awake.
+/// The clock that a member fences itself by. On Linux it goes on while the machine sleeps: the
+/// others may be awake.
 pub(super) fn now() -> Tick {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let clock = ClockId::Boottime;

@@ -192,8 +192,8 @@ impl fmt::Display for FailedClaim {
     }
 }
 
-/// What became of the last run of a name: what [`Ledger::previous_run`](crate::Ledger::previous_run)
-/// finds.
+/// What became of the last run of a name: what
+/// [`Ledger::previous_run`](crate::Ledger::previous_run) finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PreviousRun {

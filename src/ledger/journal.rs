@@ -116,7 +116,8 @@ fn to_json(store: &str, ClaimId { key, owner, epoch }: &ClaimId, verdict: &Verdi
     json!({"store": store, "key": key, "owner": owner, "epoch": epoch, "verdict": verdict})
 }
 
-/// Nothing for what is of another store: a file that was removed and made anew counts from one again.
+/// Nothing for what is of another store: a file that was removed and made anew counts from one
+/// again.
 fn of_json(store: &str, line: &str) -> Option<(ClaimId, Verdict)> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line["store"] != store {

@@ -36,8 +36,8 @@ use crate::work::{InFlight, Interrupted};
 
 /// A member of a [`Ledger`]: this program, or a part of it. Clones are the same member.
 ///
-/// Made by [`Ledger::join`]. It stays one until the end of the shutdown, whether its handles are kept
-/// or not; dropping them changes nothing.
+/// Made by [`Ledger::join`]. It stays one until the end of the shutdown, whether its handles are
+/// kept or not; dropping them changes nothing.
 #[derive(Clone)]
 pub struct Member {
     pub(super) inner: Arc<Inner>,
@@ -235,8 +235,8 @@ impl Inner {
         self.shutdown.phase() >= Phase::Draining
     }
 
-    /// How long the store is waited for: not beyond the fence, and while stopping not for longer than
-    /// the slice for handing back.
+    /// How long the store is waited for: not beyond the fence, and while stopping not for longer
+    /// than the slice for handing back.
     pub(super) fn patience(&self) -> Instant {
         let core = self.shutdown.core();
         let mut left = self.time_to_fence().unwrap_or_default().min(PATIENCE);
@@ -265,7 +265,8 @@ impl Member {
     }
 
     /// Claims `key`: nobody else gets it before this claim has its verdict, or this member is dead.
-    /// One that was released is taken over, with its counts and its saved state, and the new payload.
+    /// One that was released is taken over, with its counts and its saved state, and the new
+    /// payload.
     ///
     /// Waits for the store for 5 s at most. While it is claimed it counts as a crash, in case that
     /// nobody is left to count it; that is taken back with the verdict.
@@ -327,15 +328,15 @@ impl Member {
         }
     }
 
-    /// A set of work in flight whose items are claims (P20): an item that is handed back is released,
-    /// one that [fails](crate::Item::fail) or panics is given up.
+    /// A set of work in flight whose items are claims (P20): an item that is handed back is
+    /// released, one that [fails](crate::Item::fail) or panics is given up.
     ///
     /// ```
     /// # use winddown::{Ledger, Membership};
     /// # let directory = tempfile::tempdir()?;
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
-    /// # let member = Ledger::open(directory.path().join("db"))?.join(&shutdown, Membership::new("worker"))?;
-    /// let jobs = member.in_flight("jobs");
+    /// # let member = Ledger::open(directory.path().join("db"))?.join(&shutdown,
+    /// Membership::new("worker"))?; let jobs = member.in_flight("jobs");
     /// while let Some(slot) = jobs.reserve() {
     ///     # if member.name() == "worker" && shutdown.token().is_stopped() { break }
     ///     let claim = member.claim("order 17", "two apples")?;

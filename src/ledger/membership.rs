@@ -27,8 +27,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// A member of this name, which several may have: a heartbeat every 5 s, dead after 30 s without,
-    /// and what it held when it died is given up at once.
+    /// A member of this name, which several may have: a heartbeat every 5 s, dead after 30 s
+    /// without, and what it held when it died is given up at once.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
             name: name.into(),
@@ -52,8 +52,8 @@ impl Membership {
         self
     }
 
-    /// At so many crashes a claim is given up; before, it is released for somebody else. Default: 1,
-    /// so that a job that kills its worker does not go round. 0 is as 1.
+    /// At so many crashes a claim is given up; before, it is released for somebody else. Default:
+    /// 1, so that a job that kills its worker does not go round. 0 is as 1.
     pub fn max_crashes(mut self, most: u32) -> Self {
         self.max_crashes = most;
         self

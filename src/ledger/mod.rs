@@ -38,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Who works on what, in a store that outlives all of them: what no hook can do.
 ///
 /// After `SIGKILL`, the lack of memory or a power cut nobody hands anything back. Here each process
-/// is a [`Member`] that says all the time that it lives, and what it works on is a [`Claim`]. When it
-/// dies the others find out, and what it held is given up or done again, once.
+/// is a [`Member`] that says all the time that it lives, and what it works on is a [`Claim`]. When
+/// it dies the others find out, and what it held is given up or done again, once.
 ///
 /// ```
 /// use winddown::{Ledger, Membership};
@@ -63,9 +63,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///   last thing that happens: what it still holds is then released.
 /// * A member that is dead is pruned by exactly one other. Its claims are given up, or, below
 ///   [`max_crashes`](Membership::max_crashes), released. On the same host it is found dead at the
-///   next heartbeat of any other, as the kernel frees its lock; elsewhere when it has not been heard
-///   of for its [`dead_after`](Membership::dead_after). One that is merely slow for less than that
-///   never is.
+///   next heartbeat of any other, as the kernel frees its lock; elsewhere when it has not been
+///   heard of for its [`dead_after`](Membership::dead_after). One that is merely slow for less than
+///   that never is.
 /// * A member that cannot renew itself [stops](crate::StopReason::Fenced) its program before others
 ///   may take over.
 /// * What was decided while the store could not be reached is kept in a journal beside it, and
@@ -74,14 +74,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Limits
 ///
 /// One *verdict* is promised, not one effect: who counts as dead may still be running. What is done
-/// in one transaction with the verdict ([`Claim::complete_with`]) happens once. For effects elsewhere
-/// there is a window: killed between them and the verdict, they are there and the claim is not
-/// completed, so they must bear being done again, or be bound to [`Claim::epoch`].
+/// in one transaction with the verdict ([`Claim::complete_with`]) happens once. For effects
+/// elsewhere there is a window: killed between them and the verdict, they are there and the claim
+/// is not completed, so they must bear being done again, or be bound to [`Claim::epoch`].
 ///
 /// The ledger knows what is unfinished: a completed claim is gone, and its key is free.
 ///
-/// In `SQLite` it is for one host. The file is put into WAL mode, and everything that is decided is on
-/// the disk (`synchronous = FULL`); heartbeats and who is dead are by the clock of the host. Its
+/// In `SQLite` it is for one host. The file is put into WAL mode, and everything that is decided is
+/// on the disk (`synchronous = FULL`); heartbeats and who is dead are by the clock of the host. Its
 /// tables begin with `winddown_`, so it can be a file of the program's own. Beside it are
 /// `PATH.member-N.lock` and `PATH.member-N.journal`.
 #[derive(Clone)]
@@ -91,8 +91,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger in the `SQLite` file at `path`, and makes it where there is none. Its directory
-    /// must exist.
+    /// Opens the ledger in the `SQLite` file at `path`, and makes it where there is none. Its
+    /// directory must exist.
     ///
     /// # Errors
     ///
@@ -112,14 +112,14 @@ impl Ledger {
     /// Becomes a member, until the end of the shutdown. Members that are dead are pruned, and
     /// journals settled, first.
     ///
-    /// It starts two threads, one that beats and one that watches that it does, and keeps a third for
-    /// the forced path: that one notes, where a second signal ends the process, that it was not
+    /// It starts two threads, one that beats and one that watches that it does, and keeps a third
+    /// for the forced path: that one notes, where a second signal ends the process, that it was not
     /// killed.
     ///
     /// # Errors
     ///
-    /// [`LedgerError`]: the program has stopped, the times do not fit, the store said no, a file or a
-    /// thread could not be had.
+    /// [`LedgerError`]: the program has stopped, the times do not fit, the store said no, a file or
+    /// a thread could not be had.
     #[track_caller]
     pub fn join(
         &self,
@@ -157,7 +157,8 @@ impl Ledger {
         self.store.failed(soon())
     }
 
-    /// Releases a claim that is given up; its crashes are forgiven. False: no such claim is given up.
+    /// Releases a claim that is given up; its crashes are forgiven. False: no such claim is given
+    /// up.
     ///
     /// # Errors
     ///
@@ -175,14 +176,14 @@ impl Ledger {
         self.store.discard(key, soon())
     }
 
-    /// What became of the last run of this name: of the member that ended last, and is no member any
-    /// more, or dead.
+    /// What became of the last run of this name: of the member that ended last, and is no member
+    /// any more, or dead.
     ///
-    /// Best asked before joining; it changes nothing. What a killed run was doing is what it said last,
-    /// and it says each phase and each hook as it begins. A run that was forced is told from one that
-    /// was killed by a word in its lock file, so on its own host only, and where there was time for
-    /// the word; without it, it is [`Killed`](PreviousRun::Killed). One that was killed on another
-    /// host is found when its `dead_after` is over.
+    /// Best asked before joining; it changes nothing. What a killed run was doing is what it said
+    /// last, and it says each phase and each hook as it begins. A run that was forced is told from
+    /// one that was killed by a word in its lock file, so on its own host only, and where there was
+    /// time for the word; without it, it is [`Killed`](PreviousRun::Killed). One that was killed on
+    /// another host is found when its `dead_after` is over.
     ///
     /// # Errors
     ///
@@ -246,7 +247,8 @@ fn soon() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// So that a change of directory changes nothing, and all who open it mean the same files beside it.
+/// So that a change of directory changes nothing, and all who open it mean the same files beside
+/// it.
 fn absolute(path: &Path) -> io::Result<PathBuf> {
     match std::fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -37,7 +37,8 @@ impl Room {
         loop {
             let taken = match Lock::take(path.clone()) {
                 Ok(Taken::Mine(lock)) => Ok(lock),
-                // Somebody who tidies up has found the file before it was locked, and lets go of it.
+                // Somebody who tidies up has found the file before it was locked, and lets go of
+                // it.
                 Ok(Taken::By(_)) if Instant::now() < until => {
                     thread::sleep(Duration::from_millis(1));
                     continue;

@@ -145,7 +145,8 @@ impl EndKind {
     }
 }
 
-/// The last words of a member that was still there to say how it ended, but could not reach the store.
+/// The last words of a member that was still there to say how it ended, but could not reach the
+/// store.
 const LEFT: &str = "left ";
 
 /// How a member has ended that was found dead.

@@ -22,8 +22,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Of these options: `heartbeat=MS`, `dead_after=MS`, `max_crashes=N`, `grace=MS`, `hook=NAME` (which
-    /// hangs), `deaf` (the owner never comes back), `hold` (until something is completed).
+    /// Of these options: `heartbeat=MS`, `dead_after=MS`, `max_crashes=N`, `grace=MS`, `hook=NAME`
+    /// (which hangs), `deaf` (the owner never comes back), `hold` (until something is completed).
     pub(crate) fn start(way: &dyn Way, name: &str, options: &str) -> Self {
         let mut command = command(std::env::current_exe().unwrap());
         command
