@@ -130,19 +130,22 @@ impl Lock {
         self.path = PathBuf::new();
     }
 
-    /// The last words of its holder: what stands in the file after the first line.
+    /// The last words of its holder: the last line in the file, after the first.
     pub(crate) fn last_words(&self) -> io::Result<String> {
         let mut text = String::new();
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0))?;
         file.take(100).read_to_string(&mut text)?;
-        Ok(text.lines().nth(1).unwrap_or_default().to_owned())
+        let words = text.lines().skip(1).filter(|line| !line.is_empty()).last();
+        Ok(words.unwrap_or_default().to_owned())
     }
 
     /// Says last words, for whoever finds the lock free.
     pub(crate) fn say(&self, words: &str) -> io::Result<()> {
+        // A line of its own: somebody else may have said something before.
+        let line = format!("\n{words}\n");
         self.file
-            .write_all_at(words.as_bytes(), self.file.metadata()?.len())
+            .write_all_at(line.as_bytes(), self.file.metadata()?.len())
     }
 
     /// For last words of somebody who cannot ask: they belong behind what stands in it.

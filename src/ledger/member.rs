@@ -80,8 +80,13 @@ pub(super) fn join(
     let mut pruner = Pruner::new(ledger.room.clone());
     pruner.tidy(store, until)?;
     pruner.prune(store, None, membership.max_crashes, until)?;
-    let id = store.next_epoch(until)?;
-    let lock = ledger.room.lock(id, until)?;
+    // Each number is tried once, and there are enough of them.
+    let (id, lock) = loop {
+        let id = store.next_epoch(until)?;
+        if let Some(lock) = ledger.room.lock(id)? {
+            break (id, lock);
+        }
+    };
     let last_words = last_words(shutdown, &lock);
     let host = this_host();
     let new = NewMember {

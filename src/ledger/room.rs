@@ -3,8 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::ledger::LedgerError;
 use crate::lock::{Lock, Seen, Taken};
@@ -31,22 +29,14 @@ impl Room {
         with(&self.prefix, &format!("{member}.journal"))
     }
 
-    /// The lock that says that the member lives.
-    pub(super) fn lock(&self, member: i64, until: Instant) -> Result<Lock, LedgerError> {
+    /// The lock that says that the member lives. `None`: somebody else has it, who tidies up and has
+    /// found the file before it was locked, or who has the same number in a store that is gone.
+    pub(super) fn lock(&self, member: i64) -> Result<Option<Lock>, LedgerError> {
         let path = self.lock_path(member);
-        loop {
-            let taken = match Lock::take(path.clone()) {
-                Ok(Taken::Mine(lock)) => Ok(lock),
-                // Somebody who tidies up has found the file before it was locked, and lets go of
-                // it.
-                Ok(Taken::By(_)) if Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(1));
-                    continue;
-                }
-                Ok(Taken::By(_)) => Err(io::ErrorKind::WouldBlock.into()),
-                Err(error) => Err(error),
-            };
-            return taken.map_err(|source| LedgerError::File { path, source });
+        match Lock::take(path.clone()) {
+            Ok(Taken::Mine(lock)) => Ok(Some(lock)),
+            Ok(Taken::By(_)) => Ok(None),
+            Err(source) => Err(LedgerError::File { path, source }),
         }
     }
 

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod at_random;
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 use winddown::{
-    ClaimError, CompleteError, Ledger, LedgerError, Membership, PreviousRun, StopReason,
-    WriteError, Written,
+    ClaimError, CompleteError, FailedClaim, Ledger, LedgerError, Membership, PreviousRun,
+    StopReason, WriteError, Written,
 };
 
 use crate::common::{FAR, bounded, embedded};
@@ -231,34 +231,50 @@ fn a_verdict_that_the_store_cannot_take_is_kept_and_settled_when_it_is_back() {
     assert!(!program.member.is_fenced());
 }
 
-#[test]
-fn what_a_killed_process_had_decided_is_settled_by_the_next_that_joins() {
-    let file = InFile::new();
-    let ledger = file.open();
-    let mut worker = Worker::start(&file, "worker", "");
+/// One that dies with a verdict that the store could not take, and something without one.
+fn killed_with_a_journal(file: &InFile) {
+    let mut worker = Worker::start(file, "worker", "");
     for key in ["done", "begun"] {
         worker.tell(&format!("claim {key}"));
         worker.line("claimed");
     }
-    let away = Away::of(&file);
+    let away = Away::of(file);
     worker.tell("complete done");
     worker.line("kept");
     worker.kill();
-    assert_eq!(journals(&file), 1);
+    assert_eq!(journals(file), 1);
     away.over();
-    let _program = Program::start(&ledger, patient("worker"));
-    assert_eq!(journals(&file), 0);
-    let failed: Vec<String> = ledger
-        .failed()
-        .unwrap()
-        .iter()
-        .map(|f| f.key().to_owned())
-        .collect();
+}
+
+fn assert_one_is_done_and_one_has_failed(ledger: &Ledger) {
+    let failed = ledger.failed().unwrap();
+    let failed: Vec<&str> = failed.iter().map(FailedClaim::key).collect();
     assert_eq!(failed, ["begun"]);
     assert!(
         ledger.released().unwrap().is_empty(),
         "done, not to be done again"
     );
+}
+
+#[test]
+fn what_a_killed_process_had_decided_is_settled_by_the_next_that_joins() {
+    let file = InFile::new();
+    let ledger = file.open();
+    killed_with_a_journal(&file);
+    let _program = Program::start(&ledger, patient("worker"));
+    assert_eq!(journals(&file), 0);
+    assert_one_is_done_and_one_has_failed(&ledger);
+}
+
+#[test]
+fn what_a_killed_process_had_decided_is_settled_by_whoever_prunes_it() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let _program = Program::start(&ledger, patient("pruner"));
+    killed_with_a_journal(&file);
+    until("it to be pruned", || ledger.members().unwrap().len() == 1);
+    assert_eq!(journals(&file), 0);
+    assert_one_is_done_and_one_has_failed(&ledger);
 }
 
 #[test]
@@ -374,8 +390,9 @@ fn while_its_lock_is_held_the_clock_alone_kills_nobody() {
 fn nothing_stays_beside_the_file() {
     let file = InFile::new();
     let ledger = file.open();
-    let mut killed = Worker::start(&file, "worker", "");
-    killed.kill();
+    killed_with_a_journal(&file);
+    // Somebody was quicker, who does not see these files.
+    file.by_hand("DELETE FROM winddown_members");
     let program = Program::start(&ledger, patient("worker"));
     drop(program);
     let mut names: Vec<String> = fs::read_dir(file.directory.path())

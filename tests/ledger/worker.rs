@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::process::{ChildStdin, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use winddown::{Claim, Ledger, Membership, ShutdownCoordinator};
+use winddown::{
+    Claim, Ledger, Member, Membership, ShutdownCoordinator, ShutdownHandle, StopReason,
+};
 
 use crate::conformance::Way;
 use crate::process::{Process, command};
@@ -23,7 +26,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Of these options: `heartbeat=MS`, `dead_after=MS`, `max_crashes=N`, `grace=MS`, `hook=NAME`
-    /// (which hangs), `deaf` (the owner never comes back), `hold` (until something is completed).
+    /// (which hangs), `deaf` (the owner never comes back), `hold` (until something is
+    /// completed), `work` (see `work`).
     pub(crate) fn start(way: &dyn Way, name: &str, options: &str) -> Self {
         let mut command = command(std::env::current_exe().unwrap());
         command
@@ -43,6 +47,11 @@ impl Worker {
 
     pub(crate) fn tell(&mut self, what: &str) {
         writeln!(self.told, "{what}").unwrap();
+    }
+
+    /// As `tell`, for one that may have ended.
+    pub(crate) fn tell_if_there(&mut self, what: &str) {
+        let _ = writeln!(self.told, "{what}");
     }
 
     pub(crate) fn line(&self, what: &str) -> String {
@@ -95,6 +104,10 @@ fn the_worker() {
         });
     }
     println!("member {}", member.id());
+    if options.contains_key("work") {
+        let (address, member, shutdown) = (address.clone(), member.clone(), shutdown.handle());
+        std::thread::spawn(move || work(&address, &member, &shutdown));
+    }
     let mut hold = options
         .contains_key("hold")
         .then(|| shutdown.hold("work").unwrap());
@@ -118,6 +131,7 @@ fn the_worker() {
                     }
                     drop(hold.take());
                 }
+                "finish" => FINISH.store(true, Ordering::Release),
                 other => panic!("{other}"),
             }
         }
@@ -131,4 +145,47 @@ fn the_worker() {
         }
     }
     shutdown.wait().exit()
+}
+
+/// The program is to end when there is nothing left to do.
+static FINISH: AtomicBool = AtomicBool::new(false);
+
+/// Does what stands in the table `work`: each item in one transaction with its verdict.
+fn work(address: &str, member: &Member, shutdown: &ShutdownHandle) {
+    let Ok(_hold) = shutdown.hold("work") else {
+        return;
+    };
+    let sql = rusqlite::Connection::open(address).unwrap();
+    sql.busy_timeout(crate::FAR).unwrap();
+    let token = shutdown.token();
+    while !token.is_stopped() {
+        let mut open = sql
+            .prepare_cached("SELECT key FROM work WHERE done = 0 ORDER BY random() LIMIT 20")
+            .unwrap();
+        let keys: Vec<String> = open
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        if keys.is_empty() && FINISH.load(Ordering::Acquire) {
+            shutdown.stop(StopReason::Completed);
+        }
+        for key in keys {
+            let Ok(claim) = member.claim(&*key, &()) else {
+                continue;
+            };
+            // Another may have done it between the look and the claim; from now on nobody can.
+            let done = "SELECT done FROM work WHERE key = ?1";
+            let done: u32 = sql.query_row(done, [&key], |row| row.get(0)).unwrap();
+            if done > 0 {
+                let _ = claim.complete();
+                continue;
+            }
+            // The work: long enough to be killed in.
+            std::thread::sleep(Duration::from_millis(3));
+            let more = "UPDATE work SET done = done + 1 WHERE key = ?1";
+            let _ = claim.complete_with(|tx| tx.execute(more, [&key]));
+        }
+        let _ = token.sleep(Duration::from_millis(2));
+    }
 }
