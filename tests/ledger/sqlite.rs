@@ -341,6 +341,35 @@ fn while_stopping_the_store_is_waited_for_no_longer_than_the_slice() {
 }
 
 #[test]
+fn what_was_kept_is_settled_before_the_rest_is_released() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let shutdown = embedded()
+        .cleanup_reserve(Duration::from_millis(400))
+        .install()
+        .unwrap();
+    // No heartbeat settles it in between.
+    let slow = Membership::new("worker").heartbeat(FAR / 4).dead_after(FAR);
+    let member = ledger.join(&shutdown, slow).unwrap();
+    let (done, left) = (
+        member.claim("done", &()).unwrap(),
+        member.claim("left", &()).unwrap(),
+    );
+    let hold = shutdown.hold("work").unwrap();
+    let away = Away::of(&file);
+    shutdown.stop("enough");
+    assert_eq!(done.complete().unwrap(), Written::Kept);
+    away.over();
+    drop(hold);
+    assert_eq!(shutdown.shutdown().exit_code(), 0);
+    assert_eq!(
+        (ledger.released().unwrap(), journals(&file)),
+        (vec!["left".to_owned()], 0)
+    );
+    drop(left);
+}
+
+#[test]
 fn leaving_has_its_time_whatever_the_hooks_do() {
     let file = InFile::new();
     let ledger = file.open();
