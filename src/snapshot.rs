@@ -217,8 +217,9 @@ impl StillHere {
         self.said.as_ref()
     }
 
-    /// The thread that runs it, once the program is stopping: that of a task or a hook, that which
-    /// took the hold, or the oldest item of a set. On Linux; the first 32 of a snapshot.
+    /// The thread that runs it, once the program is stopping: that of a task or a hook; that which
+    /// took the hold, or spoke for it last ([`Hold::say`](crate::Hold::say)); that which took the
+    /// oldest item of a set. On Linux; the first 32 of a snapshot.
     pub fn thread(&self) -> Option<&ThreadSnapshot> {
         self.thread.as_ref()
     }

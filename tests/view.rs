@@ -194,6 +194,32 @@ fn who_waits_for_a_silent_peer_is_named_with_its_call_and_descriptor() {
 }
 
 #[test]
+fn a_hold_is_looked_for_where_somebody_last_spoke_for_it() {
+    let shutdown = embedded().install().unwrap();
+    let hold = shutdown.hold("upload").unwrap();
+    let (spoken, spoke) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let uploader = thread::Builder::new().name("uploader".to_owned());
+    let uploader = uploader.spawn(move || {
+        hold.say("part 1");
+        spoken.send(()).unwrap();
+        let _ = ended.recv();
+    });
+    spoke.recv_timeout(FAR).unwrap();
+    shutdown.stop("enough");
+    let snapshot = shutdown.snapshot();
+    let here = find(&snapshot, "upload");
+    assert_eq!(here.said().unwrap().what(), "part 1");
+    if cfg!(target_os = "linux") {
+        assert_eq!(here.thread().unwrap().name(), "uploader");
+    }
+    drop(end);
+    uploader.unwrap().join().unwrap();
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(report.outcome(), Outcome::Clean);
+}
+
+#[test]
 fn while_draining_the_late_ones_are_told_every_second_and_the_owner_among_them() {
     let shutdown = embedded().install().unwrap();
     let events = shutdown.events();

@@ -24,7 +24,7 @@ struct Held {
     since: Tick,
     /// Came after the program's stop, to a stage.
     late: bool,
-    /// The thread that runs it, or that took it.
+    /// The thread that runs it; that took the hold, or last spoke for it.
     thread: Thread,
     /// Boxed: few say anything, and each hold is moved to its place and back.
     said: Option<Box<Said>>,
@@ -104,10 +104,14 @@ impl Holders {
     /// What it is doing now, in its own words.
     pub(crate) fn say(&self, key: Key, said: Said) {
         let said = Box::new(said);
+        let thread = said::this_thread();
         let before = {
             let mut state = self.state.lock();
-            let held = state.alive.get_mut(key);
-            held.and_then(|held| held.said.replace(said))
+            // A hold travels: who speaks for it has it, and who took it may do something else by now.
+            state.alive.get_mut(key).and_then(|held| {
+                held.thread = thread;
+                held.said.replace(said)
+            })
         };
         drop(before);
     }
