@@ -21,6 +21,12 @@ pub(crate) fn caught(body: Body) -> Option<HookOutcome> {
 
 /// What a hook or guard may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`.
 /// Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a hook, a guard's clean-up or a hand-back cannot return `{Self}`",
+    label = "returns `{Self}`",
+    note = "it returns `()`, or a `Result` with an error that is `Display`",
+    note = "to drop a value, end the closure with `;`"
+)]
 pub trait HookOutput: sealed::Sealed {}
 
 impl HookOutput for () {}

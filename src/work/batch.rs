@@ -68,6 +68,11 @@ pub struct Drained {
 }
 
 /// What the closure given to [`drain`] may return: `()`, or `ControlFlow<()>`. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "the closure given to `drain` cannot return `{Self}`",
+    label = "returns `{Self}`",
+    note = "it returns `()`, or `ControlFlow<()>` to end early"
+)]
 pub trait DrainOutput: sealed::Sealed {}
 
 impl DrainOutput for () {}

@@ -27,6 +27,12 @@ pub struct Task<R> {
 
 /// What a task's closure may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`.
 /// Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot return `{Self}`",
+    label = "returns `{Self}`",
+    note = "it returns `()`, or a `Result` with an error that is `Display`",
+    note = "to give a value to `join`, return `Ok::<_, winddown::Stopped>(value)`"
+)]
 pub trait TaskOutput: sealed::Sealed + Send + 'static {}
 
 impl TaskOutput for () {}
