@@ -64,7 +64,10 @@
 //!   goes on.
 //! * With the feature `ledger`, `Ledger` knows who works on what: a process that was killed is noticed,
 //!   and its work is neither lost nor done for ever.
-//! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status.
+//! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status. With the
+//!   feature `serde`, reports, reasons, snapshots and events are `serde::Serialize`.
+//!
+//! No feature is on by default.
 //!
 //! # Promises
 //!
