@@ -82,7 +82,8 @@ impl Snapshot {
         self.reason.as_ref()
     }
 
-    /// How long ago the stop was; `None` while it runs.
+    /// How long ago the stop was, or, after a [linger](crate::ShutdownBuilder::linger), the signal
+    /// that announced it; `None` until the stop.
     pub fn since_stop(&self) -> Option<Duration> {
         self.since_stop
     }

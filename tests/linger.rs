@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{FAR, SHORT, bounded, embedded};
 use winddown::{
-    End, Escalation, Outcome, Phase, Readiness, ShutdownBuilder, ShutdownCoordinator,
+    End, Escalation, Event, Outcome, Phase, Readiness, ShutdownBuilder, ShutdownCoordinator,
     ShutdownReport, Signal, StopReason,
 };
 
@@ -264,6 +264,25 @@ fn every_step_of_a_linger_is_an_event() {
     // What ended the linger was not ignored; what comes after it is.
     shutdown.feed(Signal::INT);
     assert_eq!(next(), "ignored SIGINT");
+    drop(bounded(move || shutdown.shutdown()));
+}
+
+#[test]
+fn nobody_is_late_before_the_stop_that_a_linger_announced() {
+    let second = Duration::from_secs(1);
+    let shutdown = lingering().linger(second).install().unwrap();
+    let events = shutdown.events();
+    let hold = shutdown.hold("hold").unwrap();
+    shutdown.feed(Signal::TERM);
+    let first = loop {
+        if let Event::Waiting(late) = events.recv_timeout(FAR).unwrap() {
+            break late;
+        }
+    };
+    // It counts from the signal: the linger, and the second after which one is late.
+    let since = first.since_stop().unwrap();
+    assert!(since >= second * 2, "late after {since:?}");
+    drop(hold);
     drop(bounded(move || shutdown.shutdown()));
 }
 

@@ -70,6 +70,8 @@ impl Teller {
     pub(crate) fn stopping(&mut self, core: &Core) {
         self.start(core);
         core.systemd.stopping(core);
+        // After a linger the clock has been running since the signal, and nobody is late for that.
+        self.last_late = core.node.since_stop();
         let reason = core.node.reason().unwrap_or(StopReason::Completed);
         core.bus.emit(|| Event::Stopping(reason));
     }
