@@ -24,7 +24,7 @@ const NAME: usize = 40;
 /// holder:
 ///
 /// ```text
-/// draining for 3.2 s, 21.8 s left: SIGTERM from pid 4242, uid 0
+/// draining, 3.2 s gone, 21.8 s left: SIGTERM from pid 4242, uid 0
 ///   task   reader of source  12.0 s  rows 300 of 900 (33 %)
 ///          src/main.rs:17:9, thread reader blocked in recvfrom on fd 4, a socket
 ///   hook   close the database
@@ -146,10 +146,12 @@ impl Snapshot {
     fn show(&self, unicode: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clean = |text: &dyn fmt::Display| clean(&text.to_string(), unicode);
         write!(f, "{}", self.phase)?;
-        if let Some(since) = self.since_stop {
-            write!(f, " for {}", time(since))?;
+        // Of the grace period, not of the phase: that may have begun just now. At the end nobody asks.
+        let times = self.phase < Phase::Ended;
+        if let Some(since) = self.since_stop.filter(|_| times) {
+            write!(f, ", {} gone", time(since))?;
         }
-        if let Some(left) = self.time_left {
+        if let Some(left) = self.time_left.filter(|_| times) {
             write!(f, ", {} left", time(left))?;
         }
         if let Some(reason) = &self.reason {
@@ -354,7 +356,7 @@ mod tests {
         assert_eq!(
             In(&snapshot, true).to_string(),
             format!(
-                "draining for 3.2 s, 21.8 s left: requested: enough
+                "draining, 3.2 s gone, 21.8 s left: requested: enough
   task    reader of source     12.0 s  rows 300 of 900 (33 %)
           {first}, thread reader blocked in recvfrom on fd 4, a socket
   item    3 of jobs\\u{{1b}}[2J    42 ms
@@ -364,6 +366,13 @@ mod tests {
   and 2 more"
             )
         );
+        let ended = Snapshot {
+            phase: Phase::Ended,
+            holders: Vec::new(),
+            more: 0,
+            ..snapshot.clone()
+        };
+        assert_eq!(In(&ended, true).to_string(), "ended: requested: enough");
         let ascii = In(&snapshot, false).to_string();
         assert!(
             ascii.is_ascii() && ascii.contains("gr\\u{f6}\\u{df}e"),
