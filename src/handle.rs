@@ -332,6 +332,11 @@ impl ShutdownHandle {
     /// ends. To be taken once at the start: one that was dropped is forgotten only with the next
     /// event.
     ///
+    /// Read it on a thread of your own, not in a task or under a hold: the drain would wait for
+    /// that, and it for the report. And nobody waits for that thread: what it has not written when
+    /// the process ends is lost. Last words are for [`on_report`](Self::on_report), which is waited
+    /// for.
+    ///
     /// ```
     /// use winddown::{Event, Phase};
     ///
