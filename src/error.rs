@@ -85,7 +85,7 @@ pub struct IntakeClosed;
 impl std::fmt::Display for IntakeClosed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         crate::stopped_probe::seen();
-        f.write_str("the intake is closed: the program has stopped")
+        f.write_str("nothing new is admitted: the program is stopping")
     }
 }
 
