@@ -67,9 +67,9 @@ impl Lock {
         }
     }
 
-    #[cfg(feature = "checkpoint")]
     /// Takes it again where somebody has removed the file, as those do who tidy up `/tmp`; nobody
     /// may hold it meanwhile. A fork does not hold it.
+    #[cfg(feature = "checkpoint")]
     pub(crate) fn hold(&mut self) -> io::Result<Taken<()>> {
         if self.is_held()? {
             return Ok(Taken::Mine(()));

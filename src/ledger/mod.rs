@@ -80,6 +80,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// The ledger knows what is unfinished: a completed claim is gone, and its key is free.
 ///
+/// A child that is forked, and does not `exec`, is no member and must not touch its parent's ledger.
+///
 /// In `SQLite` it is for one host. The file is put into WAL mode, and everything that is decided is
 /// on the disk (`synchronous = FULL`); heartbeats and who is dead are by the clock of the host. Its
 /// tables begin with `winddown_`, so it can be a file of the program's own. Beside it are
@@ -112,9 +114,12 @@ impl Ledger {
     /// Becomes a member, until the end of the shutdown. Members that are dead are pruned, and
     /// journals settled, first.
     ///
-    /// It starts two threads, one that beats and one that watches that it does, and keeps a third
-    /// for the forced path: that one notes, where a second signal ends the process, that it was not
-    /// killed.
+    /// It starts two threads, one that beats and one that watches that it does, and an emergency hook,
+    /// with [its thread and its time](crate::HookOptions::emergency): where a second signal ends the
+    /// process, that notes that it was not killed. For leaving, a quarter of the
+    /// [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) is kept from the hooks, a second at
+    /// most. Leaving that fails, or is late, is in the report; whoever finds the lock free then does it
+    /// in this member's place.
     ///
     /// # Errors
     ///
