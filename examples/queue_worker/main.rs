@@ -15,7 +15,15 @@
 //! | a task that fails again and again ends with the dead ones | `fill_with`, `max_interruptions` |
 //! | a worker that is killed is noticed | `member`: a lock that the kernel takes away |
 //! | the worker signs off last of all | the `hook` that was registered first |
+//!
+//! With the feature `ledger` all of that is kept for it: `--ledger PATH` claims each task in a `Ledger` before it is run. See `ledger`.
+//!
+//! ```text
+//! cargo run --example queue_worker --features ledger -- /tmp/queue.db --ledger /tmp/ledger.db --max-crashes 1
+//! ```
 
+#[cfg(feature = "ledger")]
+mod ledger;
 mod member;
 mod queue;
 
@@ -79,6 +87,36 @@ struct Args {
     /// How long a worker that is stopped may take to finish the tasks in hand
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 25_000)]
     grace_ms: u64,
+
+    /// Keep who works on what in the ledger in this file; it may be the queue's own
+    #[cfg(feature = "ledger")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["enqueue", "audit"])]
+    ledger: Option<PathBuf>,
+
+    /// A task that has taken so many processes down is dead
+    #[cfg(feature = "ledger")]
+    #[arg(long, value_name = "N", default_value_t = MAX_ATTEMPTS, requires = "ledger")]
+    max_crashes: u32,
+
+    /// How often a worker says that it lives
+    #[cfg(feature = "ledger")]
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 5000,
+        requires = "ledger"
+    )]
+    heartbeat_ms: u64,
+
+    /// A worker that has not said so for so long is dead
+    #[cfg(feature = "ledger")]
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 30_000,
+        requires = "ledger"
+    )]
+    dead_after_ms: u64,
 }
 
 /// Between two looks for something to do.
@@ -95,7 +133,13 @@ fn main() -> ExitCode {
         (false, None) => {
             return ShutdownCoordinator::builder()
                 .grace_period(Duration::from_millis(args.grace_ms))
-                .run(|shutdown| work(shutdown, &args));
+                .run(|shutdown| {
+                    #[cfg(feature = "ledger")]
+                    if let Some(path) = &args.ledger {
+                        return ledger::work(shutdown, &args, path);
+                    }
+                    work(shutdown, &args)
+                });
         }
     };
     match other {

@@ -119,6 +119,99 @@ pub(crate) enum Verdict {
     Dead,
 }
 
+#[cfg(feature = "ledger")]
+pub(crate) use claimed_elsewhere::{State, Task, finish_claimed};
+
+/// For tasks whose claims are in a ledger: here they are open until they are done or dead.
+#[cfg(feature = "ledger")]
+mod claimed_elsewhere {
+    use super::{Duration, OptionalExtension, Queue, QueueError, Result, Transaction, params};
+
+    /// A task that nobody has finished yet, as far as the queue knows.
+    #[derive(Debug)]
+    pub(crate) struct Task {
+        pub(crate) id: i64,
+        pub(crate) takes: Duration,
+        pub(crate) is_poison: bool,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum State {
+        Open,
+        Done,
+        Dead,
+    }
+
+    /// Ends the task, and makes its effect, unless a later claim has begun on it.
+    pub(crate) fn finish_claimed(tables: &Transaction<'_>, task: i64, epoch: i64) -> Result<()> {
+        let ended = tables
+            .prepare_cached(
+                "UPDATE tasks SET state = 'done' WHERE id = ?1 AND state = 'open' AND epoch = ?2",
+            )?
+            .execute([task, epoch])?;
+        if ended == 0 {
+            return Err(QueueError::ClaimLost(task));
+        }
+        tables
+            .prepare_cached("INSERT INTO effects (task_id) VALUES (?1)")?
+            .execute([task])?;
+        Ok(())
+    }
+
+    impl Queue {
+        /// Some that are open, in no order: so that not everybody is after the same.
+        pub(crate) fn some_open(&self) -> Result<Vec<Task>> {
+            let mut open = self.connection.prepare_cached(
+                "SELECT id, task_ms, poison FROM tasks WHERE state = 'open' ORDER BY random() LIMIT 20",
+            )?;
+            let tasks = open.query_map([], |row| {
+                Ok(Task {
+                    id: row.get(0)?,
+                    takes: Duration::from_millis(row.get::<_, u32>(1)?.into()),
+                    is_poison: row.get(2)?,
+                })
+            })?;
+            Ok(tasks.collect::<rusqlite::Result<_>>()?)
+        }
+
+        /// Whoever begins with an earlier claim, or finishes by one, is refused from now on. False: it is not open.
+        pub(crate) fn begin(&mut self, task: i64, epoch: i64) -> Result<bool> {
+            self.write(|tables| {
+                let begun = tables
+                    .prepare_cached(
+                        "UPDATE tasks SET epoch = ?2 WHERE id = ?1 AND state = 'open' AND epoch < ?2",
+                    )?
+                    .execute(params![task, epoch])?;
+                Ok(begun > 0)
+            })
+        }
+
+        pub(crate) fn state(&self, task: i64) -> Result<Option<State>> {
+            let state = self
+                .connection
+                .prepare_cached("SELECT state FROM tasks WHERE id = ?1")?
+                .query_row([task], |row| row.get::<_, String>(0))
+                .optional()?;
+            Ok(state.map(|state| match &*state {
+                "done" => State::Done,
+                "dead" => State::Dead,
+                _ => State::Open,
+            }))
+        }
+
+        /// Puts the task with the dead ones. False: it was not open.
+        pub(crate) fn bury_task(&mut self, task: i64) -> Result<bool> {
+            self.write(|tables| {
+                let buried = tables.execute(
+                    "UPDATE tasks SET state = 'dead' WHERE id = ?1 AND state = 'open'",
+                    [task],
+                )?;
+                Ok(buried > 0)
+            })
+        }
+    }
+}
+
 impl Queue {
     /// Opens a queue that is there.
     pub(crate) fn open(path: &Path) -> Result<Self> {

@@ -20,6 +20,8 @@ mod minimal;
 mod process;
 #[path = "../common/pty.rs"]
 mod pty;
+#[cfg(feature = "ledger")]
+mod queue_worker;
 mod server;
 mod server_admin;
 mod stream;
