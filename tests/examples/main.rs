@@ -21,6 +21,9 @@ mod process;
 #[path = "../common/pty.rs"]
 mod pty;
 #[cfg(feature = "ledger")]
+#[path = "../common/queue.rs"]
+mod queue;
+#[cfg(feature = "ledger")]
 mod queue_worker;
 mod server;
 mod server_admin;

@@ -1,91 +1,12 @@
 //! The queue worker with its claims in a ledger. Without one: `tests/seeds/huey.rs`.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 
 use nix::sys::signal::Signal;
-use rusqlite::Connection;
-use tempfile::TempDir;
-use winddown::{Cause, Ledger};
+use winddown::Cause;
 
-use crate::FAR;
-use crate::example;
-use crate::process::{Process, until};
-
-/// A queue, and a ledger in its file or in one beside it.
-struct Place {
-    directory: TempDir,
-    ledger: &'static str,
-}
-
-/// The two of them.
-const LEDGERS: [&str; 2] = ["queue.db", "ledger.db"];
-
-impl Place {
-    fn of(ledger: &'static str, count: u32, task_ms: u32, poison: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let place = Self { directory, ledger };
-        let [count, task_ms, poison] = [count, task_ms, poison].map(|number| number.to_string());
-        let options = [
-            "--enqueue",
-            &*count,
-            "--task-ms",
-            &*task_ms,
-            "--poison",
-            &*poison,
-        ];
-        let mut enqueue = place.start(&options);
-        assert!(enqueue.end().success(), "{}", enqueue.err.all());
-        place
-    }
-
-    fn path(&self, name: &str) -> String {
-        let path = self.directory.path().join(name);
-        path.to_str().unwrap().to_owned()
-    }
-
-    fn start(&self, options: &[&str]) -> Process {
-        let mut command = example::command("queue_worker", &[&self.path("queue.db")]);
-        command
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Process::start(command)
-    }
-
-    /// A worker of this ledger.
-    fn worker(&self, options: &[&str]) -> Process {
-        let ledger = self.path(self.ledger);
-        let quick = ["--ledger", &ledger, "--heartbeat-ms", "50"];
-        self.start(&[&quick, options].concat())
-    }
-
-    fn ledger(&self) -> Ledger {
-        Ledger::open(self.path(self.ledger)).unwrap()
-    }
-
-    fn sql(&self) -> Connection {
-        let tables = Connection::open(self.path("queue.db")).unwrap();
-        tables.busy_timeout(FAR).unwrap();
-        tables
-    }
-
-    fn assert_audit(&self, enqueued: u32, done: u32, dead: u32, open: u32) {
-        let mut audit = self.start(&["--audit"]);
-        assert!(audit.end().success(), "{}", audit.err.all());
-        assert_eq!(
-            audit.out.last_line(),
-            format!(
-                r#"{{"enqueued":{enqueued},"done":{done},"doubled":0,"lost":0,"dead":{dead},"open":{open}}}"#
-            )
-        );
-    }
-
-    fn assert_nobody_is_left(&self) {
-        let members = self.ledger().members().unwrap();
-        assert!(members.is_empty(), "{members:?}");
-    }
-}
+use crate::process::until;
+use crate::queue::{LEDGERS, Place};
 
 #[test]
 fn tasks_that_are_claimed_in_a_ledger_are_done_once() {
@@ -121,8 +42,7 @@ fn a_poison_task_is_dead_after_so_many_crashes() {
         // Those that were in hand with it have been done alone.
         place.assert_audit(20, 19, 1, 0);
         let wrong = "SELECT count(*) FROM tasks WHERE poison <> (state = 'dead')";
-        let wrong: u32 = place.sql().query_row(wrong, [], |row| row.get(0)).unwrap();
-        assert_eq!(wrong, 0);
+        assert_eq!(place.count(wrong), 0);
         let failed = place.ledger().failed().unwrap();
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert!(
@@ -138,19 +58,8 @@ fn a_killed_worker_is_noticed_by_the_others_at_once() {
     for ledger in LEDGERS {
         let place = Place::of(ledger, 4, 3_600_000, 0);
         let mut killed = place.worker(&[]);
-        let ledger = place.ledger();
-        let in_hand = || {
-            let members = ledger.members().unwrap();
-            members
-                .iter()
-                .map(winddown::MemberInfo::in_flight)
-                .sum::<usize>()
-        };
-        until("four tasks in hand", || in_hand() == 4);
-        place
-            .sql()
-            .execute("UPDATE tasks SET task_ms = 1", [])
-            .unwrap();
+        until("four tasks in hand", || place.in_hand() == 4);
+        place.execute("UPDATE tasks SET task_ms = 1");
         let mut other = place.worker(&["--until-empty"]);
         other.err.line("threads");
         killed.signal(Signal::SIGKILL);
