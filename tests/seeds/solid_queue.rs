@@ -239,6 +239,33 @@ fn the_late_write_of_a_stale_owner_changes_nothing() {
     }
 }
 
+/// Nor is it there before the other has finished: the effect is bound to the epoch of the claim.
+#[test]
+fn a_stale_owner_does_not_finish_what_another_has_begun() {
+    for ledger in LEDGERS {
+        let takes = Duration::from_secs(3);
+        let place = Place::of(ledger, 1, 3000, 0);
+        let mut stale = place.worker(&["--dead-after-ms", "600", "--max-crashes", "2"]);
+        begun(&stale);
+        let epoch = "SELECT epoch FROM tasks";
+        until("the task in hand", || place.count(epoch) > 0);
+        let (claimed, first) = (Instant::now(), place.count(epoch));
+        stop(&place, &stale);
+        place.execute(&format!("UPDATE tasks SET task_ms = {HOUR}"));
+        let mut other = place.worker(&["--grace-ms", "600"]);
+        until("the task in other hands", || place.count(epoch) > first);
+        thread::sleep((takes + Duration::from_millis(100)).saturating_sub(claimed.elapsed()));
+        stale.signal(Signal::SIGCONT);
+        assert_eq!(stale.end().code(), Some(1), "{}", stale.err.all());
+        place.assert_audit(1, 0, 0, 1);
+        assert_eq!(place.in_hand(), 1);
+        other.signal(Signal::SIGTERM);
+        assert_ends_well(&mut other);
+        assert_eq!(place.ledger().released().unwrap(), ["task 1"]);
+        place.assert_nobody_is_left();
+    }
+}
+
 /// As its pull request 337.
 #[test]
 fn a_worker_whose_row_is_deleted_stops_itself() {
