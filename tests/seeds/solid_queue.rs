@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use rusqlite::Connection;
 use winddown::{Cause, PreviousRun};
 
 use crate::process::{Process, until};
@@ -338,7 +339,11 @@ fn who_leaves_in_order_has_finished_its_claims_or_released_them() {
         released.sort();
         assert_eq!(released, ["task 3", "task 4"]);
         place.assert_nobody_is_left();
-        // No crash, or they would be given up now.
+        // No crash, and an interruption each.
+        let counts = "SELECT sum(crashes) * 100 + sum(interruptions) FROM winddown_claims";
+        let tables = Connection::open(place.path(ledger)).unwrap();
+        let counts: i64 = tables.query_row(counts, [], |row| row.get(0)).unwrap();
+        assert_eq!(counts, 2);
         place.execute("UPDATE tasks SET task_ms = 1");
         assert_ends_well(&mut place.worker(&["--until-empty", "--max-crashes", "1"]));
         place.assert_audit(4, 4, 0, 0);
