@@ -10,12 +10,13 @@ use crate::error::IntakeClosed;
 use crate::ledger::info::{FailedClaim, MemberInfo};
 
 /// The store said no: it is locked by somebody else for too long, cannot be reached, is full.
-/// Nothing was changed.
+/// Nothing was changed (but see [`is_unreachable`](Self::is_unreachable)).
 #[derive(Debug, Error)]
 #[error("cannot {what}: {source}")]
 pub struct StoreError {
     what: &'static str,
     is_busy: bool,
+    is_unreachable: bool,
     source: Box<dyn Error + Send + Sync>,
 }
 
@@ -29,13 +30,27 @@ impl StoreError {
         Self {
             what,
             is_busy,
+            is_unreachable: false,
             source,
         }
+    }
+
+    #[cfg(feature = "ledger-postgres")]
+    pub(super) fn unreachable(mut self) -> Self {
+        self.is_unreachable = true;
+        self
     }
 
     /// Somebody else had it locked for all the time there was: to be tried again.
     pub fn is_busy(&self) -> bool {
         self.is_busy
+    }
+
+    /// Its server could not be reached, gave no answer in time, or broke the connection off; the
+    /// text names the host. Never for a file. Where the connection broke at the very end, what was
+    /// asked for may have been done all the same.
+    pub fn is_unreachable(&self) -> bool {
+        self.is_unreachable
     }
 }
 

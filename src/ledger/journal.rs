@@ -18,14 +18,15 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// One member's.
 pub(super) struct Journal {
-    path: PathBuf,
+    /// `None`: there is no place for one, and nothing is kept.
+    path: Option<PathBuf>,
     /// Held while the file is written or removed.
     file: Mutex<()>,
     is_used: AtomicBool,
 }
 
 impl Journal {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
         Self {
             path,
             file: Mutex::new(()),
@@ -35,17 +36,18 @@ impl Journal {
 
     /// Keeps a write that the store could not take.
     pub(super) fn keep(&self, store: &str, claim: &ClaimId, verdict: &Verdict) -> io::Result<()> {
+        let Some(path) = &self.path else {
+            let why = "there is no directory for a journal";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        };
         // A line of its own, also after one that a full disk has cut off.
         let line = format!("\n{}\n", to_json(store, claim, verdict));
         let file = self.file.lock();
         self.is_used.store(true, Ordering::Release);
-        let mut to = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)?;
+        let mut to = OpenOptions::new().append(true).create(true).open(path)?;
         to.write_all(line.as_bytes())?;
         to.sync_all()?;
-        if let Some(directory) = self.path.parent() {
+        if let Some(directory) = path.parent() {
             File::open(directory)?.sync_all()?;
         }
         drop(file);
@@ -54,16 +56,19 @@ impl Journal {
 
     /// Does what was kept, now that the store is back.
     pub(super) fn settle(&self, store: &dyn Store, until: Instant) -> Result<(), StoreError> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         while self.is_used.load(Ordering::Acquire) {
             let text = {
                 let _file = self.file.lock();
-                read(&self.path)
+                read(path)
             };
             settle_text(&text, store, until)?;
             let _file = self.file.lock();
             // Unless something was added meanwhile.
-            if read(&self.path).len() == text.len() {
-                let _ = fs::remove_file(&self.path);
+            if read(path).len() == text.len() {
+                let _ = fs::remove_file(path);
                 self.is_used.store(false, Ordering::Release);
             }
         }
@@ -73,10 +78,11 @@ impl Journal {
 
 /// Does what a member that is dead has kept.
 pub(super) fn settle_dead(
-    path: &Path,
+    path: Option<&Path>,
     store: &dyn Store,
     until: Instant,
 ) -> Result<(), StoreError> {
+    let Some(path) = path else { return Ok(()) };
     let text = read(path);
     if !text.is_empty() {
         settle_text(&text, store, until)?;

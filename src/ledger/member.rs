@@ -26,6 +26,7 @@ use crate::ledger::host::{self, this_host};
 use crate::ledger::journal::Journal;
 use crate::ledger::membership::Membership;
 use crate::ledger::pruning::Pruner;
+use crate::ledger::room::Post;
 use crate::ledger::store::{Answer, ClaimId, Doing, End, EndKind, Found, NewMember, Store};
 use crate::ledger::{Ledger, PATIENCE, heart, soon};
 use crate::lock::Lock;
@@ -83,11 +84,11 @@ pub(super) fn join(
     // Each number is tried once, and there are enough of them.
     let (id, lock) = loop {
         let id = store.next_epoch(until)?;
-        if let Some(lock) = ledger.room.lock(id)? {
+        if let Post::Mine(lock) = ledger.room.lock(id)? {
             break (id, lock);
         }
     };
-    let last_words = last_words(shutdown, &lock);
+    let last_words = lock.as_ref().and_then(|lock| last_words(shutdown, lock));
     let host = this_host();
     let new = NewMember {
         id,
@@ -109,7 +110,7 @@ pub(super) fn join(
         renewed: AtomicU64::new(sent.nanos()),
         fenced: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
-        lock: Mutex::new(Some(lock)),
+        lock: Mutex::new(lock),
         last_words: Mutex::new(last_words),
     });
     let (alive, member) = bounded(0);

@@ -8,6 +8,8 @@ mod info;
 mod journal;
 mod member;
 mod membership;
+#[cfg(feature = "ledger-postgres")]
+mod postgres;
 mod pruning;
 mod room;
 mod sqlite;
@@ -21,6 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::handle::ShutdownHandle;
+#[cfg(feature = "ledger-postgres")]
+use crate::ledger::postgres::Postgres;
 use crate::ledger::pruning::Pruner;
 use crate::ledger::room::Room;
 use crate::ledger::sqlite::Sqlite;
@@ -109,6 +113,65 @@ impl Ledger {
             store: Arc::new(Sqlite::open(&path, soon())?),
             room: Room::beside(&path),
         })
+    }
+
+    /// Opens the ledger in the `PostgreSQL` database at `url`, for workers on many machines: as
+    /// [`connect_with`](Self::connect_with), without a directory.
+    ///
+    /// Then a member is dead only when its heart has stood still for its
+    /// [`dead_after`](Membership::dead_after), on the same host too; a forced run looks killed; and
+    /// a verdict that the server cannot take is an error, not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]: the server cannot be reached within 5 s, or said no, or its tables are of
+    /// another version.
+    #[cfg(feature = "ledger-postgres")]
+    pub fn connect(url: &str) -> Result<Self, LedgerError> {
+        Ok(Self {
+            store: Arc::new(Postgres::connect(url, soon())?),
+            room: Room::nowhere(),
+        })
+    }
+
+    /// Opens the ledger in the `PostgreSQL` database at `url`, and makes its tables where there are
+    /// none: in the first schema of the search path, all names begin with `winddown_`.
+    ///
+    /// `directory` must exist, on a local disk, and be the same for all members of this host: there
+    /// are their locks and journals, so that one that is killed is found at the next heartbeat of
+    /// another, and what is decided while the server is away is kept.
+    ///
+    /// ```no_run
+    /// use winddown::Ledger;
+    ///
+    /// let url = "postgresql://worker@db.example/jobs?options=-csearch_path%3Dledger";
+    /// let ledger = Ledger::connect_with(url, "/var/lib/worker")?;
+    /// # Ok::<(), winddown::LedgerError>(())
+    /// ```
+    ///
+    /// Each call has one connection for as long as it takes, up to 8 are kept. Times are by the
+    /// clock of the server. A lost connection is made again, and what was under way is done once.
+    /// There is no TLS: `sslmode=require` is refused. The server is `PostgreSQL` 13 or newer; what
+    /// is decided is as durable there as its `synchronous_commit` says, and a copy that takes over
+    /// without the last of it (asynchronous replication) has forgotten that.
+    /// [`Claim::complete_with`] is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), or the directory cannot be used. The text names the host, and
+    /// never the password.
+    #[cfg(feature = "ledger-postgres")]
+    pub fn connect_with(url: &str, directory: impl AsRef<Path>) -> Result<Self, LedgerError> {
+        let path = directory.as_ref();
+        let directory = std::fs::canonicalize(path).map_err(|source| LedgerError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let store = Postgres::connect(url, soon())?;
+        // Members of different databases have the same numbers.
+        let room = Room::beside(&directory.join(format!("winddown-{}", store.identity())));
+        let store = Arc::new(store);
+        Ok(Self { store, room })
     }
 
     /// Becomes a member, until the end of the shutdown. Members that are dead are pruned, and

@@ -61,25 +61,39 @@ impl Pruner {
             .retain(|id, _| members.iter().any(|row| row.info.id == *id));
         for row in members.iter().filter(|row| Some(row.info.id) != me) {
             let Some(dead) = self.look(row) else { continue };
-            // What it had decided counts: it was alive then.
-            journal::settle_dead(&self.room.journal_path(row.info.id), store, until)?;
-            match dead.found {
-                Found::Dead(end) => {
-                    store.prune(row, end, until)?;
-                }
-                Found::Left(kind, took) => {
-                    let end = End {
-                        kind,
-                        took,
-                        doing: doing(row),
-                        in_flight: 0,
-                    };
-                    store.leave(row.info.id, &row.info.name, end, until)?;
-                }
+            let pruned = self.prune_one(store, row, dead.found, until);
+            if let (Err(_), Some(lock)) = (&pruned, dead.lock) {
+                // It still is a member: without its file nobody would know that it is dead.
+                lock.keep_file();
             }
+            pruned?;
         }
         store.prune_orphans(max_crashes, until)?;
         Ok(())
+    }
+
+    fn prune_one(
+        &self,
+        store: &dyn Store,
+        row: &MemberRow,
+        found: Found,
+        until: Instant,
+    ) -> Result<(), StoreError> {
+        // What it had decided counts: it was alive then.
+        let journal = self.room.journal_path(row.info.id);
+        journal::settle_dead(journal.as_deref(), store, until)?;
+        match found {
+            Found::Dead(end) => store.prune(row, end, until).map(drop),
+            Found::Left(kind, took) => {
+                let end = End {
+                    kind,
+                    took,
+                    doing: doing(row),
+                    in_flight: 0,
+                };
+                store.leave(row.info.id, &row.info.name, end, until)
+            }
+        }
     }
 
     /// Looks whether the member is dead.
@@ -117,13 +131,13 @@ impl Pruner {
     /// Settles the journals of members that have gone, and removes what they left.
     pub(super) fn tidy(&self, store: &dyn Store, until: Instant) -> Result<(), LedgerError> {
         let members = self.room.members().map_err(|source| LedgerError::File {
-            path: self.room.journal_path(0),
+            path: self.room.journal_path(0).unwrap_or_default(),
             source,
         })?;
         for member in members {
             match self.room.look(member) {
                 Ok(Seen::Free(lock)) => {
-                    journal::settle_dead(&self.room.journal_path(member), store, until)?;
+                    journal::settle_dead(self.room.journal_path(member).as_deref(), store, until)?;
                     // Its last words are for whoever prunes it.
                     if store
                         .members(until)?
@@ -134,7 +148,7 @@ impl Pruner {
                     }
                 }
                 Ok(Seen::Nothing) => {
-                    journal::settle_dead(&self.room.journal_path(member), store, until)?;
+                    journal::settle_dead(self.room.journal_path(member).as_deref(), store, until)?;
                 }
                 Ok(Seen::Held) | Err(_) => {}
             }

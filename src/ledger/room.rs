@@ -10,45 +10,63 @@ use crate::lock::{Lock, Seen, Taken};
 /// Where they are.
 #[derive(Clone)]
 pub(super) struct Room {
-    /// All of them begin with this.
-    prefix: PathBuf,
+    /// All of them begin with this. `None`: there is no place for any.
+    prefix: Option<PathBuf>,
+}
+
+/// The lock that says that a member lives.
+pub(super) enum Post {
+    /// `None`: only its heart says so.
+    Mine(Option<Lock>),
+    /// Somebody else has it, who tidies up and has found the file before it was locked, or who has
+    /// the same number in a store that is gone.
+    Taken,
 }
 
 impl Room {
     pub(super) fn beside(store: &Path) -> Self {
         Self {
-            prefix: with(store, ".member-"),
+            prefix: Some(with(store, ".member-")),
         }
     }
 
-    fn lock_path(&self, member: i64) -> PathBuf {
-        with(&self.prefix, &format!("{member}.lock"))
+    /// For a store that is elsewhere, without files.
+    #[cfg(feature = "ledger-postgres")]
+    pub(super) fn nowhere() -> Self {
+        Self { prefix: None }
     }
 
-    pub(super) fn journal_path(&self, member: i64) -> PathBuf {
-        with(&self.prefix, &format!("{member}.journal"))
+    fn path(&self, member: i64, ending: &str) -> Option<PathBuf> {
+        let prefix = self.prefix.as_ref()?;
+        Some(with(prefix, &format!("{member}.{ending}")))
     }
 
-    /// The lock that says that the member lives. `None`: somebody else has it, who tidies up and has
-    /// found the file before it was locked, or who has the same number in a store that is gone.
-    pub(super) fn lock(&self, member: i64) -> Result<Option<Lock>, LedgerError> {
-        let path = self.lock_path(member);
+    pub(super) fn journal_path(&self, member: i64) -> Option<PathBuf> {
+        self.path(member, "journal")
+    }
+
+    pub(super) fn lock(&self, member: i64) -> Result<Post, LedgerError> {
+        let Some(path) = self.path(member, "lock") else {
+            return Ok(Post::Mine(None));
+        };
         match Lock::take(path.clone()) {
-            Ok(Taken::Mine(lock)) => Ok(Some(lock)),
-            Ok(Taken::By(_)) => Ok(None),
+            Ok(Taken::Mine(lock)) => Ok(Post::Mine(Some(lock))),
+            Ok(Taken::By(_)) => Ok(Post::Taken),
             Err(source) => Err(LedgerError::File { path, source }),
         }
     }
 
     /// Looks whether a member of this host lives.
     pub(super) fn look(&self, member: i64) -> io::Result<Seen> {
-        Lock::look(self.lock_path(member))
+        let path = self.path(member, "lock");
+        path.map_or(Ok(Seen::Nothing), Lock::look)
     }
 
     /// Members that have left a file behind, or are there.
     pub(super) fn members(&self) -> io::Result<Vec<i64>> {
-        let (Some(directory), Some(prefix)) = (self.prefix.parent(), self.prefix.file_name())
-        else {
+        let prefix = self.prefix.as_deref();
+        let place = prefix.and_then(|prefix| Some((prefix.parent()?, prefix.file_name()?)));
+        let Some((directory, prefix)) = place else {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();

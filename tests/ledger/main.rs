@@ -10,9 +10,13 @@
 )]
 
 mod at_random;
+#[cfg(feature = "ledger-postgres")]
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;
+#[cfg(feature = "ledger-postgres")]
+mod postgres;
 #[path = "../common/process.rs"]
 mod process;
 mod sqlite;

@@ -51,37 +51,7 @@ impl Way for InFile {
     }
 }
 
-macro_rules! conforms {
-    ($($promise:ident)+) => {
-        $(
-            #[test]
-            fn $promise() {
-                conformance::$promise(&InFile::new());
-            }
-        )+
-    };
-}
-
-conforms! {
-    a_claim_is_one_members_until_its_verdict
-    of_many_who_claim_a_key_one_gets_it
-    what_is_released_or_dropped_goes_on_with_its_state
-    what_fails_is_given_up_until_it_is_retried
-    at_the_end_what_is_left_is_released_and_nobody_is_a_member
-    an_item_is_a_claim
-    what_hangs_at_the_end_is_released_and_refused_later
-    the_heart_beats_through_drain_and_hooks_and_leaving_is_last
-    a_member_whose_row_is_deleted_fences_itself
-    who_is_gone_cannot_claim_before_it_has_noticed
-    a_claim_without_an_owner_is_pruned
-    a_member_of_another_host_is_dead_when_its_heart_has_stood_still
-    a_killed_process_is_found_dead_and_pruned_once
-    what_a_killed_process_was_doing_is_known
-    a_forced_run_is_told_from_a_killed_one
-    a_run_that_is_out_of_time_says_so
-    one_that_wakes_up_too_late_is_fenced_and_refused
-    one_that_is_stopped_for_less_than_that_goes_on
-}
+conformance::conforms!(Some(InFile::new()));
 
 /// Until it is dropped nobody else can write: to them the store is away.
 struct Away(rusqlite::Connection);
@@ -275,6 +245,21 @@ fn what_a_killed_process_had_decided_is_settled_by_whoever_prunes_it() {
     until("it to be pruned", || ledger.members().unwrap().len() == 1);
     assert_eq!(journals(&file), 0);
     assert_one_is_done_and_one_has_failed(&ledger);
+}
+
+#[test]
+fn who_cannot_prune_a_dead_member_leaves_it_to_be_found() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let mut worker = Worker::start(&file, "worker", "");
+    worker.kill();
+    let away = Away::of(&file);
+    let shutdown = embedded().install().unwrap();
+    let refused = ledger.join(&shutdown, patient("next"));
+    assert!(matches!(refused, Err(LedgerError::Store(error)) if error.is_busy()));
+    away.over();
+    let _next = Program::start(&ledger, patient("next"));
+    assert_eq!(ledger.members().unwrap().len(), 1);
 }
 
 #[test]

@@ -66,6 +66,10 @@ impl Worker {
 
 /// What `Way::address` says.
 pub(crate) fn open(address: &str) -> Ledger {
+    #[cfg(feature = "ledger-postgres")]
+    if let Some((url, directory)) = address.split_once('#') {
+        return Ledger::connect_with(url, directory).unwrap();
+    }
     Ledger::open(address).unwrap()
 }
 
