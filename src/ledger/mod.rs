@@ -89,7 +89,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// In `SQLite` it is for one host. The file is put into WAL mode, and everything that is decided is
 /// on the disk (`synchronous = FULL`); heartbeats and who is dead are by the clock of the host. Its
 /// tables begin with `winddown_`, so it can be a file of the program's own. Beside it are
-/// `PATH.member-N.lock` and `PATH.member-N.journal`.
+/// `PATH.member-N.lock` and `PATH.member-N.journal`. A process that is suspended (`SIGSTOP`) in
+/// the middle of a write keeps the file locked for all: the others then wait, fence themselves, or
+/// cannot join.
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,

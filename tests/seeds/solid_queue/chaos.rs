@@ -118,7 +118,7 @@ impl Slot {
     fn wake(&mut self, now: Instant) {
         if self.stopped.is_some_and(|until| until <= now) {
             self.stopped = None;
-            if !self.worker.ended().is_some() {
+            if self.worker.ended().is_none() {
                 self.worker.signal(Signal::SIGCONT);
             }
         }
@@ -148,7 +148,7 @@ fn chaos(count: u32, task_ms: u32, time: Duration) {
         }
         for slot in &mut slots {
             slot.wake(if over { now + DEAD_AFTER * 2 } else { now });
-            if slot.over || !slot.worker.ended().is_some() {
+            if slot.over || slot.worker.ended().is_none() {
                 continue;
             }
             let ended = slot.worker.end();
