@@ -366,7 +366,7 @@ fn the_user_is_told_what_happens_and_how_long() {
         "{told}"
     );
     // Every second: how long still, who, for how long, where, and with what.
-    let told = program.out.line("draining for ");
+    let told = program.out.line("draining, ");
     assert!(told.contains(" left: SIGINT"), "{told}");
     program.out.line("1 of batches of generate");
     let all = program.out.all();
