@@ -354,11 +354,18 @@ fn who_leaves_in_order_has_finished_its_claims_or_released_them() {
 #[test]
 fn who_is_forced_is_known_from_who_was_killed_and_recovered_alike() {
     let place = Place::of(LEDGERS[0], 1, HOUR, 0);
-    let mut worker = place.worker(&["--max-crashes", "2"]);
-    begun(&worker);
-    until("the task in hand", || place.in_hand() == 1);
-    let ended = worker.end_by(FAR, |worker| worker.signal(Signal::SIGTERM));
-    assert_eq!(ended.code(), Some(128 + 15), "{ended}");
+    let forced = (0..20).any(|_| {
+        let mut worker = place.worker(&["--max-crashes", "2"]);
+        begun(&worker);
+        until("the task in hand", || place.in_hand() == 1);
+        let ended = worker.end_by(FAR, |worker| worker.signal(Signal::SIGTERM));
+        // A claim is seen a moment before its work has begun. Where the request falls in between, the
+        // task is handed back, and there is nothing to force.
+        let too_early = ended.code() == Some(0);
+        assert!(too_early || ended.code() == Some(128 + 15), "{ended}");
+        !too_early
+    });
+    assert!(forced, "the work never began");
     assert!(matches!(
         place.ledger().previous_run(NAME).unwrap(),
         PreviousRun::Forced { in_flight: 1, .. }
