@@ -239,7 +239,7 @@ impl ShutdownHandle {
     #[track_caller]
     pub fn stage(&self, name: impl Into<Cow<'static, str>>) -> Stage {
         let core = Arc::clone(&self.core);
-        let state = core.build_stage(name.into(), Location::caller());
+        let state = core.work.build(name.into(), Location::caller());
         Stage::new(state, Arc::new(move |reason| core.stop_by_task(reason)))
     }
 

@@ -29,7 +29,7 @@ use crate::signal::{SignalSettings, SignalState};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
 use crate::systemd::Systemd;
 use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
-use crate::work::{StageState, Work};
+use crate::work::Work;
 
 pub(crate) use aside::{Aside, bounded_by};
 #[cfg_attr(
@@ -163,21 +163,6 @@ impl Core {
         } else {
             self.stop(reason);
         }
-    }
-
-    /// Builds a stage; after the stop it is born stopped.
-    pub(crate) fn build_stage(
-        &self,
-        name: Cow<'static, str>,
-        location: &'static Location<'static>,
-    ) -> Arc<StageState> {
-        let (stage, in_time) = self.work.build(name, location);
-        if !in_time {
-            let reason = self.node.reason().unwrap_or(StopReason::Completed);
-            // Nobody waits for it yet, so there is nobody to wake.
-            stage.stop(&reason, Duration::ZERO);
-        }
-        stage
     }
 
     fn deliveries(&self, f: impl FnOnce(&Deliveries)) {

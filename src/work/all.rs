@@ -2,18 +2,19 @@
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bus::Bus;
 use crate::clock::Tick;
 use crate::hook::Name;
+use crate::reason::StopReason;
 use crate::report::DrainReport;
 use crate::said::Thread;
 use crate::snapshot::StillHere;
 use crate::sync::Mutex;
 use crate::token::Node;
 use crate::work::home::Room;
-use crate::work::{HandBackCall, Sets};
-use crate::work::{Home, StageState};
+use crate::work::{HandBackCall, Home, Sets, StageState};
 
 /// See the module.
 pub(crate) struct Work {
@@ -39,18 +40,21 @@ impl Work {
         }
     }
 
-    /// Builds a stage. False: it came too late, and has to be stopped by whoever asked.
+    /// Builds a stage; after the stop it is born stopped.
     pub(crate) fn build(
         &self,
         name: Name,
         location: &'static Location<'static>,
-    ) -> (Arc<StageState>, bool) {
+    ) -> Arc<StageState> {
         let stage = Arc::new(StageState::new(name, location, &self.own));
         let mut stages = self.stages.lock();
         // Looked at too: the runner may not have come to the close yet, and what is built after the
         // stop is born stopped, whoever is faster.
         if stages.closed || self.own.node.is_stopped() {
-            return (stage, false);
+            drop(stages);
+            // Nobody waits for it yet, so there is nobody to wake.
+            stage.stop(&self.reason(), Duration::ZERO);
+            return stage;
         }
         let mut forgotten = Vec::new();
         if stages.list.len() >= 64 && stages.list.len() >= stages.used * 2 {
@@ -64,7 +68,13 @@ impl Work {
         stages.list.push(Arc::clone(&stage));
         drop(stages);
         drop(forgotten);
-        (stage, true)
+        stage
+    }
+
+    /// Why the program stops.
+    pub(crate) fn reason(&self) -> StopReason {
+        let reason = self.own.node.reason();
+        reason.unwrap_or(StopReason::Completed)
     }
 
     /// No more stages: all there are, the one built last first.
