@@ -7,39 +7,26 @@ use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::event::Event;
-use crate::reason::StopReason;
 use crate::shutdown::Core;
 use crate::shutdown::sequence::announce;
 use crate::shutdown::teller::Teller;
 use crate::sync::Ordering;
-use crate::work::StageState;
-
-/// As many stages that are late are looked at while the next ones stop, so that the report knows when
-/// they became empty; that of more of them it knows only when the drain looks at all.
-const LOOKED_AT: usize = 64;
 
 /// Stops all stages in their order, before `until`; what is still in them then is the drain's to
 /// wait for.
 pub(super) fn stop(core: &Arc<Core>, until: Tick, teller: &mut Teller) {
     let stages = core.work.close_stages();
-    let reason = core.node.reason().unwrap_or(StopReason::Completed);
+    let reason = core.work.reason();
     let mut budget = Budget::of(stages.iter().map(|stage| stage.cap()));
-    let mut late: Vec<&Arc<StageState>> = Vec::new();
     for stage in &stages {
         let name = || stage.name.clone();
         core.bus.emit(|| Event::StageStopping { stage: name() });
         let now = core.node.now();
-        let share = budget.next(until.since(now), stage.cap());
+        let share = budget.next(until.since(now));
         stage.stop(&reason, share);
         // P4: threads and channels before anything else.
         let told = announce(core, stage.announce());
-        let done = || {
-            // Those above are waited for later, but it is now that they may become empty.
-            for above in &late {
-                above.is_empty();
-            }
-            told.load(Ordering::Acquire) && stage.is_over()
-        };
+        let done = || told.load(Ordering::Acquire) && stage.is_over();
         core.work
             .wait_until(now + share, done, || teller.look(core));
         let empty = stage.is_empty();
@@ -47,17 +34,14 @@ pub(super) fn stop(core: &Arc<Core>, until: Tick, teller: &mut Teller) {
             stage: name(),
             empty,
         });
-        if !empty && late.len() < LOOKED_AT {
-            late.push(stage);
-        }
     }
 }
 
-/// Closes what the runner has not come to: the report is being made without it. What is in flight is
-/// found only in what has been closed (P20).
+/// Closes what the runner has not come to: the report is being made without it. What is in flight
+/// is found only in what has been closed (P20).
 pub(super) fn stop_without_a_turn(core: &Core) {
     core.work.own.close();
-    let reason = core.node.reason().unwrap_or(StopReason::Completed);
+    let reason = core.work.reason();
     for stage in core.work.close_stages() {
         if stage.stop(&reason, Duration::ZERO) {
             // Its closures are user code, and there is no time for that here.
@@ -68,37 +52,32 @@ pub(super) fn stop_without_a_turn(core: &Core) {
 
 /// How the time for draining is shared out among the stages.
 struct Budget {
-    /// How many are still to come, and how many of them have no cap of their own.
-    stages: u32,
-    uncapped: u32,
-    /// The caps of the others, in the order of their turns.
+    /// The caps of the stages still to come, in the order of their turns.
+    stages: VecDeque<Option<Duration>>,
+    /// Those of them that have one.
     caps: VecDeque<Duration>,
 }
 
 impl Budget {
-    fn of(all: impl Iterator<Item = Option<Duration>>) -> Self {
-        let all: Vec<Option<Duration>> = all.collect();
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let caps: VecDeque<Duration> = all.iter().filter_map(|cap| *cap).collect();
-        Self {
-            stages: count(all.len()),
-            uncapped: count(all.len() - caps.len()),
-            caps,
-        }
+    /// The caps are taken as they are now: one that is changed later is not shared out again.
+    fn of(stages: impl Iterator<Item = Option<Duration>>) -> Self {
+        let stages: VecDeque<Option<Duration>> = stages.collect();
+        let caps = stages.iter().filter_map(|cap| *cap).collect();
+        Self { stages, caps }
     }
 
     /// How much of what is `left` the next stage may use: its part, and what the caps of the later
     /// ones leave of theirs. P15: thousands may be to come, so it costs a look at the caps alone.
-    fn next(&mut self, left: Duration, cap: Option<Duration>) -> Duration {
-        let part = left / self.stages.max(1);
-        self.stages = self.stages.saturating_sub(1);
+    fn next(&mut self, left: Duration) -> Duration {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let part = left / count(self.stages.len().max(1));
+        let cap = self.stages.pop_front().flatten();
         if cap.is_some() {
             self.caps.pop_front();
-        } else {
-            self.uncapped = self.uncapped.saturating_sub(1);
         }
         let capped: Duration = self.caps.iter().map(|cap| part.min(*cap)).sum();
-        let most = left.saturating_sub(part * self.uncapped + capped);
+        let uncapped = part * count(self.stages.len() - self.caps.len());
+        let most = left.saturating_sub(uncapped + capped);
         cap.map_or(most, |cap| most.min(cap))
     }
 }
@@ -110,7 +89,7 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     fn first(left: Duration, caps: &[Option<Duration>]) -> Duration {
-        Budget::of(caps.iter().copied()).next(left, caps[0])
+        Budget::of(caps.iter().copied()).next(left)
     }
 
     #[test]
@@ -135,8 +114,8 @@ mod tests {
             let caps: Vec<_> = (0..count).map(|n| (n % 3 == 0).then_some(S(100))).collect();
             let mut budget = Budget::of(caps.iter().copied());
             let mut left = S(25);
-            for cap in caps {
-                let share = budget.next(left, cap);
+            for _ in caps {
+                let share = budget.next(left);
                 // Rounding apart.
                 assert!(share + Duration::from_micros(1) >= S(25) / count);
                 left = left.saturating_sub(share);

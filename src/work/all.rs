@@ -112,11 +112,8 @@ impl Work {
     /// `deadline`. `look` is called, with no lock held, after every wait.
     pub(crate) fn drain(&self, deadline: Tick, others: impl Fn() -> bool, look: impl FnMut()) {
         let stages = self.stages();
-        let all = || {
-            // All of them, each time: it is now that they may become empty.
-            let open = stages.iter().filter(|stage| !stage.is_over()).count();
-            open == 0 && self.own.sets.is_empty() && others()
-        };
+        let all =
+            || others() && self.own.sets.is_empty() && stages.iter().all(|stage| stage.is_over());
         self.own.holders.drain(deadline, all, look);
     }
 

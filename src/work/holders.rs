@@ -7,14 +7,15 @@
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::Tick;
+use crate::clock::{Tick, nanos};
 use crate::hook::Name;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
 use crate::snapshot::{Said, StillHere};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
 use crate::token::{Node, SLICE};
 
 struct Held {
@@ -43,6 +44,8 @@ pub(crate) struct Holders {
     node: Arc<Node>,
     state: Mutex<State>,
     changed: Condvar,
+    /// When the last of those here, or of their sets, went: nanoseconds from the program's stop.
+    emptied: AtomicU64,
     /// The coordinator's, for those of a stage: there the drain waits.
     coordinator: Option<Arc<Holders>>,
 }
@@ -65,6 +68,7 @@ impl Holders {
                 gone: Vec::new(),
             }),
             changed: Condvar::new(),
+            emptied: AtomicU64::new(0),
             coordinator,
         }
     }
@@ -142,8 +146,11 @@ impl Holders {
         // From the stop on, not from when the runner got around to closing the intake.
         if self.is_stopping() && is_news {
             let report = self.report(held, outcome);
-            state.gone.push(report);
             let last = state.alive.is_empty();
+            if last {
+                self.is_emptied(report.took);
+            }
+            state.gone.push(report);
             drop(state);
             if last {
                 // P21: over at once when the last one goes.
@@ -184,6 +191,17 @@ impl Holders {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().alive.is_empty()
+    }
+
+    /// The last one goes, so long after the stop. Under the lock of the list that it is on, so that
+    /// whoever finds that empty knows since when.
+    pub(crate) fn is_emptied(&self, at: Duration) {
+        self.emptied.fetch_max(nanos(at), Ordering::Relaxed);
+    }
+
+    /// When the last one went, counted from the stop; zero where none has since.
+    pub(crate) fn emptied(&self) -> Duration {
+        Duration::from_nanos(self.emptied.load(Ordering::Relaxed))
     }
 
     /// Closes the intake.

@@ -126,11 +126,15 @@ impl<T> Set<T> {
             state.slots -= 1;
         }
         let last = state.closed && state.is_empty();
+        let home = &self.common.home;
+        if last {
+            home.holders.is_emptied(home.node.since_stop());
+        }
         drop(state);
         drop(removed);
         if last {
             // P21: over at once when the last goes.
-            self.common.home.holders.poke();
+            home.holders.poke();
         }
     }
 }

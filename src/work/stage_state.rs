@@ -4,12 +4,12 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Tick, nanos};
+use crate::clock::Tick;
 use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::snapshot::StillHere;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::Mutex;
 use crate::token::Announcement;
 use crate::work::Home;
 
@@ -18,22 +18,22 @@ pub(crate) struct StageState {
     pub(crate) name: Name,
     pub(crate) location: &'static Location<'static>,
     pub(crate) home: Home,
-    /// In nanoseconds; 0 where it has none.
-    cap: AtomicU64,
     built: Tick,
     times: Mutex<Times>,
     /// What had to be told when there was nobody to tell it: the runner's, when it comes.
     untold: Mutex<Option<Announcement>>,
 }
 
-/// All counted from the program's stop.
+/// All but the cap counted from the program's stop.
 #[derive(Clone, Copy, Default)]
 struct Times {
+    /// How long after its turn it is waited for at most.
+    cap: Option<Duration>,
     /// When its turn came.
     turn: Option<Duration>,
     /// When its share of the time is over.
     until: Option<Duration>,
-    /// When it was seen to be empty.
+    /// Since when it is empty; found when somebody looks.
     empty: Option<Duration>,
 }
 
@@ -44,7 +44,6 @@ impl StageState {
             name,
             location,
             home: own.stage(),
-            cap: AtomicU64::new(0),
             built: Tick::coarse(),
             times: Mutex::new(Times::default()),
             untold: Mutex::new(None),
@@ -52,18 +51,15 @@ impl StageState {
     }
 
     pub(crate) fn cap(&self) -> Option<Duration> {
-        match self.cap.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
+        self.times.lock().cap
     }
 
     pub(crate) fn set_cap(&self, cap: Duration) {
-        self.cap.store(nanos(cap).max(1), Ordering::Relaxed);
+        self.times.lock().cap = Some(cap);
     }
 
-    /// Its turn has come, with this share of the time: stops it, and closes its intake. False: it had
-    /// come before.
+    /// Its turn has come, with this share of the time: stops it, and closes its intake. False: it
+    /// had come before.
     pub(crate) fn stop(&self, reason: &StopReason, share: Duration) -> bool {
         let node = &self.home.node;
         let turn = node.since_stop();
@@ -93,7 +89,7 @@ impl StageState {
     pub(crate) fn is_empty(&self) -> bool {
         let mut times = self.times.lock();
         if times.empty.is_none() && times.turn.is_some() && self.home.is_empty() {
-            times.empty = Some(self.home.node.since_stop());
+            times.empty = times.turn.max(Some(self.home.holders.emptied()));
         }
         times.empty.is_some()
     }
@@ -106,9 +102,9 @@ impl StageState {
 
     /// It is empty, or its own time is over: nobody waits for it any more.
     pub(crate) fn is_over(&self) -> bool {
-        let turn = self.times.lock().turn;
-        let late = |cap| turn.is_some_and(|turn| self.home.node.since_stop() >= turn + cap);
-        self.is_empty() || self.cap().is_some_and(late)
+        let Times { cap, turn, .. } = *self.times.lock();
+        let end = turn.zip(cap).map(|(turn, cap)| turn.saturating_add(cap));
+        self.is_empty() || end.is_some_and(|end| self.home.node.since_stop() >= end)
     }
 
     /// Nobody can reach it any more, and nothing is in it.
