@@ -75,14 +75,16 @@ impl StageState {
 
     /// Wakes its threads and channels; the rest is handed out.
     pub(crate) fn announce(&self) -> Announcement {
-        let untold = self.untold.lock().take();
-        untold.unwrap_or_else(|| Announcement::of(&self.home.node))
+        // P4: under the lock, so that what one of two takes out is not out of sight of the other.
+        let mut untold = self.untold.lock();
+        let kept = untold.take();
+        kept.unwrap_or_else(|| Announcement::of(&self.home.node))
     }
 
     /// As `announce`, for whoever cannot do the rest.
     pub(crate) fn wake_threads(&self) {
-        let announcement = Announcement::of(&self.home.node);
-        *self.untold.lock() = Some(announcement);
+        let mut untold = self.untold.lock();
+        *untold = Some(Announcement::of(&self.home.node));
     }
 
     /// Its turn has come, and nothing of it is left.

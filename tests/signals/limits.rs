@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Completion, Trial};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use winddown::{HookOptions, HookOutcome};
+use winddown::{HookOptions, HookOutcome, InFlight};
 
 use crate::Scenario;
-use crate::child::{FAR, fine, hang, hear, hooks, quick, short, tell};
+use crate::child::{FAR, fine, hang, hear, hooks, quick, short, tell, tell_at_stop};
 use crate::harness::{End, Launch, PROMPT, Signal, skip, trials};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -19,6 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("no threads", no_threads),
     ("no threads at all", no_threads_at_all),
     ("last words without threads", last_words),
+    ("report without the runner", report_without_the_runner),
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -31,6 +33,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         without_threads_the_watchdog_ends_a_hung_hook,
         without_threads_an_installation_is_refused,
         without_threads_the_last_words_are_said,
+        the_owner_reports_all_where_the_runner_is_stuck,
     ]
 }
 
@@ -281,5 +284,49 @@ fn without_threads_the_last_words_are_said() -> Completion {
         let ended = program.end().assert_within(PROMPT);
         assert_eq!(ended.end, End::Code(0), "{how}: {ended:?}");
     }
+    Completion::Completed
+}
+
+fn report_without_the_runner(_: &str) -> ExitCode {
+    let shutdown = quick()
+        .grace_period(GRACE)
+        .exit_on_timeout(false)
+        .install()
+        .unwrap();
+    let (gate, closed) = mpsc::channel::<()>();
+    // Without a thread to run it on, this is where the runner stays.
+    let stay = move |_: &_| assert!(closed.recv().is_err());
+    shutdown.token().on_stop(stay).detach();
+    let stage = shutdown.stage("stage");
+    tell_at_stop(&stage.token(), "stage stopped");
+    let own: InFlight<u8> = shutdown.in_flight("own").on_interrupted(|_| ());
+    let staged: InFlight<u8> = stage.in_flight("staged").on_interrupted(|_| ());
+    let items = [&own, &staged].map(|set| set.reserve().unwrap().fill(0).unwrap());
+    let below = stage.token();
+    let waiting = thread::spawn(move || below.wait());
+    exhaust_threads();
+    let report = shutdown.shutdown();
+    waiting.join().unwrap();
+    for row in report.drained() {
+        tell(format_args!("{} {}", row.name(), row.outcome()));
+    }
+    drop(gate);
+    // Told by the runner, which is back.
+    assert_eq!(hear(), "go on");
+    drop(items);
+    fine()
+}
+
+/// P20: what is in flight has to be closed before it can be found. P4: the threads of a stage are
+/// woken without the runner, which on its return has the rest of the stage to tell.
+fn the_owner_reports_all_where_the_runner_is_stuck() -> Completion {
+    let mut program = or_skip!(as_nobody("report without the runner", "")).start();
+    for line in ["own undecided", "stage abandoned", "staged undecided"] {
+        program.expect(line);
+    }
+    program.expect("stage stopped");
+    program.say("go on");
+    let ended = program.end().assert_within(GRACE + PROMPT);
+    assert_eq!(ended.end, End::Code(0), "{ended:?}");
     Completion::Completed
 }
