@@ -7,15 +7,19 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     missing_docs,
     reason = "tests"
 )]
 
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
 use std::collections::BTreeMap;
 
 use common::{bounded, embedded};
+use random::Random;
 use winddown::{
     Arrival, Assignment, End, EndOfStream, EndPolicy, PartitionError, ShutdownCoordinator,
     StopReason,
@@ -27,24 +31,12 @@ const STEPS: usize = 60;
 const LATE: usize = 8;
 const PARTITIONS: u8 = 4;
 
-/// xorshift64.
-struct Random(u64);
+fn partition(random: &mut Random) -> u8 {
+    u8::try_from(random.below(PARTITIONS.into())).unwrap()
+}
 
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from((self.0 >> 16) % n as u64).unwrap()
-    }
-
-    fn partition(&mut self) -> u8 {
-        u8::try_from(self.below(PARTITIONS.into())).unwrap()
-    }
-
-    fn end(&mut self) -> End {
-        [End::OfData, End::Suspended][self.below(2)]
-    }
+fn end(random: &mut Random) -> End {
+    [End::OfData, End::Suspended][random.place(2)]
 }
 
 /// One assignment that was ever made, in order; its number is its place.
@@ -163,7 +155,7 @@ struct History {
 impl History {
     fn begin(random: &mut Random) -> Self {
         let shutdown = embedded().install().unwrap();
-        let policy = [EndPolicy::All, EndPolicy::Any][random.below(2)];
+        let policy = [EndPolicy::All, EndPolicy::Any][random.place(2)];
         let first: Vec<u8> = (0..PARTITIONS).filter(|_| random.below(2) == 0).collect();
         let mut model = Model {
             policy,
@@ -205,10 +197,10 @@ impl History {
 
     /// Takes one step with both; what was done, and the answer.
     fn step(&mut self, random: &mut Random) -> String {
-        let (partition, end) = (random.partition(), random.end());
+        let (partition, end) = (partition(random), end(random));
         let known = !self.generations.is_empty();
-        let n = random.below(self.generations.len().max(1));
-        let any = random.below(self.arrivals.len().max(1));
+        let n = random.place(self.generations.len().max(1));
+        let any = random.place(self.arrivals.len().max(1));
         match random.below(100) {
             0..8 => {
                 let expected = self.model.named(partition);
@@ -300,10 +292,8 @@ impl History {
 
 #[test]
 fn the_barrier_opens_when_the_model_says_so_and_never_else() {
-    let seed = std::env::var("WINDDOWN_SEED").map_or(0x5eed_0003_u64, |seed| seed.parse().unwrap());
-    eprintln!("WINDDOWN_SEED={seed}");
+    let mut random = Random::of("barrier", 0x5eed_0003);
     let histogram = bounded(move || {
-        let mut random = Random(seed.max(1));
         let mut histogram = BTreeMap::<String, usize>::new();
         for number in 0..HISTORIES {
             let mut history = History::begin(&mut random);
@@ -334,7 +324,7 @@ fn the_barrier_opens_when_the_model_says_so_and_never_else() {
             }));
             if let Err(payload) = looked {
                 eprintln!(
-                    "seed {seed}, history {number}, after {trace:#?}, {:#?}, {:?}",
+                    "history {number}, after {trace:#?}, {:#?}, {:?}",
                     history.model, history.stream
                 );
                 std::panic::resume_unwind(payload);

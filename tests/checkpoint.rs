@@ -10,12 +10,16 @@
     reason = "tests"
 )]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use random::Random;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use winddown::{Checkpoint, CheckpointError, Damage, Restored, StopSource, Ticked};
@@ -308,16 +312,12 @@ fn killed_at_random(rounds: u32) {
     let (directory, path) = place();
     let mut known = 0;
     let mut steps = 0;
-    let mut random = u64::from(std::process::id());
-    println!("seed {random}");
+    let mut random = Random::new("killed at random");
     for _ in 0..rounds {
         let (mut child, first) = saver(&path);
         known = known.max(first);
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
         // The child has saved once when it is here; then it goes on as fast as it can.
-        std::thread::sleep(Duration::from_micros((random >> 33) % 4_000));
+        std::thread::sleep(random.up_to(Duration::from_millis(4)));
         kill(&mut child);
         let mut said = String::new();
         child

@@ -3,39 +3,13 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::example;
 use crate::place::{Place, assert_part_of, grove, lines};
-
-/// Marsaglia's xorshift: the moments need not be better than that.
-struct Random(u64);
-
-impl Random {
-    fn new(test: &str) -> Self {
-        let seed = std::env::var("CHECKSUM_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| {
-                let now = SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap();
-                u64::from(now.subsec_nanos()) << 10 | 1
-            });
-        println!("{test}: CHECKSUM_SEED={seed}");
-        Self(seed)
-    }
-
-    fn up_to(&mut self, longest: Duration) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let share = u32::try_from(self.0 >> 40).unwrap();
-        longest * (share >> 8) / (1 << 16)
-    }
-}
+use crate::random::Random;
 
 /// What comes of it, and how long that takes.
 fn one_run(place: &Place) -> (Vec<u8>, Duration) {

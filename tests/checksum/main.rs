@@ -23,6 +23,8 @@ mod place;
 mod process;
 #[path = "../common/pty.rs"]
 mod pty;
+#[path = "../common/random.rs"]
+mod random;
 mod terminal;
 
 use std::fs;

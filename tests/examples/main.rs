@@ -25,6 +25,8 @@ mod pty;
 mod queue;
 #[cfg(feature = "ledger")]
 mod queue_worker;
+#[path = "../common/random.rs"]
+mod random;
 mod server;
 mod server_admin;
 mod stream;

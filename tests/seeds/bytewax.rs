@@ -44,6 +44,8 @@ mod place;
 mod process;
 #[path = "bytewax/program.rs"]
 mod program;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "bytewax/store.rs"]
 mod store;
 

@@ -52,6 +52,8 @@ mod process;
 mod program;
 #[path = "../common/pty.rs"]
 mod pty;
+#[path = "../common/random.rs"]
+mod random;
 
 use std::collections::BTreeSet;
 use std::fs;

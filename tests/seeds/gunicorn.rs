@@ -35,6 +35,8 @@ mod load;
 mod outside;
 #[path = "../common/process.rs"]
 mod process;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "gunicorn/server.rs"]
 mod server;
 

@@ -17,47 +17,23 @@
 mod example;
 #[path = "../common/process.rs"]
 mod process;
+#[path = "../common/random.rs"]
+mod random;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use crate::process::{Process, until};
+use crate::random::Random;
 
 /// Reaching it fails the test.
 pub(crate) const FAR: Duration = Duration::from_secs(60);
-
-/// Marsaglia's xorshift: the moments need not be better than that.
-struct Random(u64);
-
-impl Random {
-    fn new(test: &str) -> Self {
-        let seed = std::env::var("HUEY_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| {
-                let now = SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap();
-                u64::from(now.subsec_nanos()) << 10 | 1
-            });
-        println!("{test}: HUEY_SEED={seed}");
-        Self(seed)
-    }
-
-    fn up_to(&mut self, longest: Duration) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let share = u32::try_from(self.0 >> 40).unwrap();
-        longest * (share >> 8) / (1 << 16)
-    }
-}
 
 /// A queue, and what its workers did.
 struct Queue {

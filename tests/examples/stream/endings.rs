@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::pipe;
@@ -17,35 +17,7 @@ use super::{Place, assert_same, oracle, position_of, text};
 use crate::FAR;
 use crate::process::Process;
 use crate::pty::{CTRL_C, Pty};
-
-/// Marsaglia's xorshift: the moments need not be better than that.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let seed = std::env::var("STREAM_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| {
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                u64::from(now.unwrap().subsec_nanos()) << 10 | 1
-            });
-        println!("STREAM_SEED={seed}");
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 16
-    }
-
-    fn up_to(&mut self, longest: Duration) -> Duration {
-        let longest = u64::try_from(longest.as_micros()).unwrap();
-        Duration::from_micros(self.next() % longest)
-    }
-}
+use crate::random::Random;
 
 const ROUNDS: u32 = 32;
 
@@ -61,7 +33,7 @@ fn what_was_read_is_counted_once_whenever_the_signal_comes() {
     assert_eq!(whole.read, Some(vec![5_000, 10_000, 7_000]));
     place.assert_exactly_once(&whole);
 
-    let mut random = Random::new();
+    let mut random = Random::new("stream");
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     for round in 0..ROUNDS {
         let _ = fs::remove_file(place.path("counts"));
@@ -72,7 +44,7 @@ fn what_was_read_is_counted_once_whenever_the_signal_comes() {
             thread::sleep(random.up_to(Duration::from_millis(10)));
         } else {
             let (file, length) = (round as usize % 3, files[round as usize % 3].len() as u64);
-            let (path, from) = (place.path(place.files[file]), random.next() % length);
+            let (path, from) = (place.path(place.files[file]), random.below(length));
             wait_until_read_from(&process, &path, from);
         }
         process.signal(signal);
@@ -132,12 +104,12 @@ fn any_and_a_signal_at_the_same_time() {
     let other = text(20_000, "other");
     let place = Place::new(&[("says", &says), ("other", &other)]);
     let options = ["--policy", "any", "--batch", "500", "--channel", "1"];
-    let mut random = Random::new();
+    let mut random = Random::new("stream");
     let mut complete = 0;
     for _ in 0..10 {
         let process = place.start(&options);
         // The last part of it.
-        let from = says.len() as u64 - random.next() % 20_000;
+        let from = says.len() as u64 - random.below(20_000);
         wait_until_read_from(&process, &place.path("says"), from);
         process.signal(Signal::SIGTERM);
         let ended = place.end(process);
@@ -153,7 +125,7 @@ fn a_second_signal_leaves_no_half_of_counts() {
     let content = text(30_000, "a");
     let place = Place::new(&[("a", &content)]);
     place.run(&[]);
-    let mut random = Random::new();
+    let mut random = Random::new("stream");
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     for round in 0..16 {
         let old = (round % 2 == 0).then_some("the old one");

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal::{self, SIGKILL};
 
-use crate::place::{Ending, Place, Random, ending};
+use crate::place::{Ending, Place, ending};
 use crate::process::until;
 use crate::program::EXIT;
+use crate::random::Random;
 
 /// What came of many runs.
 #[derive(Debug, Default)]

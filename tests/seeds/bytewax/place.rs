@@ -6,7 +6,6 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
-use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
@@ -247,30 +246,4 @@ fn number(status: ExitStatus) -> i32 {
         .signal()
         .or_else(|| status.code().map(|code| code - 128))
         .unwrap()
-}
-
-/// Marsaglia's xorshift: the moments need not be better than that.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(test: &str) -> Self {
-        let seed = std::env::var("BYTEWAX_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| {
-                let now = SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap();
-                u64::from(now.subsec_nanos()) << 10 | 1
-            });
-        println!("{test}: BYTEWAX_SEED={seed}");
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) % bound
-    }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal::SIGKILL;
 
-use crate::place::{Ending, Place, Random, ending};
+use crate::place::{Ending, Place, ending};
 use crate::pty::CTRL_C;
+use crate::random::Random;
 
 /// What is done to a run.
 #[derive(Clone, Copy, Debug)]

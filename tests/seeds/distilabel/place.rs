@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 use nix::unistd::setsid;
 use tempfile::TempDir;
@@ -233,30 +232,4 @@ pub(crate) fn ending(program: &mut Process) -> (Ending, String) {
         _ => panic!("{all}"),
     };
     (ending, all)
-}
-
-/// Marsaglia's xorshift: the moments need not be better than that.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(test: &str) -> Self {
-        let seed = std::env::var("DISTILABEL_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| {
-                let now = SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap();
-                u64::from(now.subsec_nanos()) << 10 | 1
-            });
-        println!("{test}: DISTILABEL_SEED={seed}");
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) % bound
-    }
 }

@@ -1,41 +1,18 @@
 //! SIGTERM at moments that nobody chose, under load.
 
 use std::collections::HashSet;
-use std::env;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::outside::{Peer, is_answered, send};
+use crate::random::Random;
 use crate::server::{How, WORKERS};
 use crate::{FAR, Server};
-
-/// Marsaglia's xorshift: the moments need not be better than that.
-struct Random(u64);
-
-impl Random {
-    fn new(test: &str) -> Self {
-        let given = env::var("GUNICORN_SEED").ok();
-        let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            u64::from(now.unwrap().subsec_nanos()) << 10 | 1
-        });
-        println!("{test}: GUNICORN_SEED={seed}");
-        Self(seed)
-    }
-
-    fn up_to(&mut self, longest: Duration) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let share = u32::try_from(self.0 >> 40).unwrap();
-        longest * (share >> 8) / (1 << 16)
-    }
-}
 
 pub(crate) fn stopped_at_random_every_answer_is_whole_and_in_the_log() {
     stopped_under_load("a few stops", 8);
