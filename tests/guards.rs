@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use common::{FAR, bounded, embedded};
+use common::{FAR, SHORT, bounded, embedded};
 use winddown::{HookOutcome, Outcome, ShutdownHandle, ShutdownReport};
 
 /// What was called, in order.
@@ -132,6 +132,30 @@ fn the_end_waits_for_a_clean_up_that_a_drop_has_begun() {
     let report = bounded(move || ending.join().unwrap());
     assert_eq!(log.all(), ["slow", "older"]);
     assert_eq!(outcomes(&report).len(), 2, "{report}");
+}
+
+/// P14: also where nothing is left on the stack that would keep the cleaning open.
+#[test]
+fn the_report_waits_for_the_only_clean_up_that_a_drop_has_begun() {
+    let shutdown = embedded().install().unwrap();
+    let (began, begins) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let goes_on = Mutex::new(goes_on);
+    let guard = shutdown.guard("only", (), move |()| {
+        began.send(()).unwrap();
+        goes_on.lock().unwrap().recv().unwrap();
+    });
+    let dropping = thread::spawn(move || drop(guard));
+    begins.recv_timeout(FAR).unwrap();
+    let (reported, reports) = mpsc::channel();
+    let ending = thread::spawn(move || reported.send(shutdown.shutdown()));
+    let early = reports.recv_timeout(SHORT);
+    go_on.send(()).unwrap();
+    assert!(early.is_err(), "{}", early.unwrap());
+    let report = reports.recv_timeout(FAR).unwrap();
+    assert_eq!(outcomes(&report), [("only", HookOutcome::Completed)]);
+    dropping.join().unwrap();
+    ending.join().unwrap().unwrap();
 }
 
 #[test]
