@@ -155,6 +155,65 @@ fn p14_hooks_that_get_no_time_are_skipped_and_said() {
     assert_eq!(report.exit_code(), 124);
 }
 
+/// P14: cut off by its own time it is the hook that was slow, by that of all the shutdown was.
+#[test]
+fn p14_a_hook_that_the_end_of_the_time_cuts_off_is_a_timeout_of_the_shutdown() {
+    for by_hand in [false, true] {
+        let shutdown = embedded().grace_period(SHORT * 4).install().unwrap();
+        let (_keep, never) = mpsc::channel::<()>();
+        let never = Mutex::new(never);
+        let (began, begins) = mpsc::channel();
+        let hangs = HookOptions::new("hangs").timeout(FAR);
+        let hook = shutdown.hook_with(hangs, move || {
+            began.send(()).unwrap();
+            let _ = never.lock().unwrap().recv();
+        });
+        if by_hand {
+            thread::spawn(move || hook.run_now());
+            begins.recv_timeout(FAR).unwrap();
+        }
+        let report = bounded(move || shutdown.shutdown());
+        assert_eq!(outcomes(&report), [("hangs", HookOutcome::TimedOut)]);
+        assert_eq!(report.outcome(), Outcome::TimedOut, "{report}");
+        assert_eq!(report.exit_code(), 124);
+    }
+}
+
+/// P13, P14: nobody listens to it any more, and it takes no other hook.
+#[test]
+fn p14_a_hook_that_comes_back_late_disturbs_nobody() {
+    let shutdown = embedded().install().unwrap();
+    let (third, starts) = mpsc::channel();
+    let starts = Mutex::new(starts);
+    let (gate, opens) = mpsc::channel::<()>();
+    let opens = Mutex::new(opens);
+    shutdown.hook("third", move || {
+        let _ = third.send(());
+    });
+    shutdown.hook("second", move || {
+        drop(gate);
+        // The late one is back: if it took the third, that would be now.
+        match starts.lock().unwrap().recv_timeout(SHORT) {
+            Ok(()) => Err("the third runs beside me"),
+            Err(_) => Ok(()),
+        }
+    });
+    let late = HookOptions::new("late").timeout(SHORT);
+    shutdown.hook_with(late, move || {
+        let _ = opens.lock().unwrap().recv();
+        Err::<(), _>("too late")
+    });
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(
+        outcomes(&report),
+        [
+            ("late", HookOutcome::TimedOut),
+            ("second", HookOutcome::Completed),
+            ("third", HookOutcome::Completed)
+        ]
+    );
+}
+
 #[test]
 fn p16_a_slow_hook_leaves_the_others_their_reserve() {
     let shutdown = embedded().grace_period(SHORT * 40).install().unwrap();
