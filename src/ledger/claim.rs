@@ -25,6 +25,7 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 /// A verdict waits for the store: 5 s, but not beyond the time at which this member counts as dead,
 /// and while stopping no longer than half of the
 /// [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve). After that it is kept in a journal.
+/// One that neither took ([`WriteError::Store`]) is none: it can be given again.
 #[must_use = "dropped, it is released"]
 pub struct Claim {
     member: Member,
@@ -215,8 +216,9 @@ impl Claim {
         if matches!(done, Ok(Some(Err(_))) | Err(_)) {
             // The verdict was rolled back, so this one is due.
             let _ = self.decide(&self.released(true));
+        } else {
+            self.decided.store(true, Ordering::Release);
         }
-        self.decided.store(true, Ordering::Release);
         match done {
             Ok(Some(Ok(done))) => Ok(done),
             Ok(Some(Err(error))) => Err(CompleteError::Failed(error)),
@@ -240,10 +242,14 @@ impl Claim {
                 .keep(inner.store.identity(), &self.id, verdict)
             {
                 Ok(()) => Ok(Written::Kept),
-                Err(journal) => Err(WriteError::Store {
-                    error,
-                    journal: Some(journal),
-                }),
+                Err(journal) => {
+                    // Nobody has heard of it: another one may be given, at the latest by the drop.
+                    self.decided.store(false, Ordering::Release);
+                    Err(WriteError::Store {
+                        error,
+                        journal: Some(journal),
+                    })
+                }
             },
         }
     }

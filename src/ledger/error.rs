@@ -194,7 +194,7 @@ pub enum WriteError {
         error: String,
     },
     /// The store said no, for all the time there was; and the journal, where there is one for this
-    /// write, too.
+    /// write, too. A verdict can be given again.
     #[error("{error}{}", because(.journal.as_ref()))]
     #[non_exhaustive]
     Store {

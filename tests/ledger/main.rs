@@ -15,6 +15,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;
+mod faults;
 #[cfg(feature = "ledger-postgres")]
 mod postgres;
 #[path = "../common/process.rs"]

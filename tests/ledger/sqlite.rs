@@ -54,21 +54,21 @@ impl Way for InFile {
 conformance::conforms!(Some(InFile::new()));
 
 /// Until it is dropped nobody else can write: to them the store is away.
-struct Away(rusqlite::Connection);
+pub(crate) struct Away(pub(crate) rusqlite::Connection);
 
 impl Away {
-    fn of(file: &InFile) -> Self {
+    pub(crate) fn of(file: &InFile) -> Self {
         let connection = file.sql();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         Self(connection)
     }
 
-    fn over(self) {
+    pub(crate) fn over(self) {
         self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
 
-fn journals(file: &InFile) -> usize {
+pub(crate) fn journals(file: &InFile) -> usize {
     let names = fs::read_dir(file.directory.path()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".journal")).count()
