@@ -342,6 +342,13 @@ impl Hooks {
         (rows, all)
     }
 
+    /// The hook that is being run in its turn.
+    #[cfg(feature = "ledger")]
+    pub(crate) fn running(&self) -> Option<Name> {
+        let state = self.state.lock();
+        state.running.as_ref().map(|running| running.name.clone())
+    }
+
     /// What has happened so far; with `last` it is handed over.
     pub(crate) fn reports(&self, last: bool) -> HookReports {
         let mut state = self.state.lock();

@@ -4,6 +4,7 @@
 //! in the store. So a second thread, which touches nothing that can hang, watches when the last
 //! renewal was sent, and fences the member in time.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread;
@@ -35,7 +36,6 @@ pub(super) fn start(
     let heart = Heart {
         inner: Arc::clone(inner),
         pruner,
-        hook: None,
         said: None,
     };
     let until = member.clone();
@@ -64,7 +64,6 @@ fn watch(inner: &Inner, member: &Receiver<Infallible>) {
 struct Heart {
     inner: Arc<Inner>,
     pruner: Pruner,
-    hook: Option<String>,
     /// What the store knows.
     said: Option<Doing>,
 }
@@ -77,13 +76,13 @@ impl Heart {
             select! {
                 recv(member) -> _ => return,
                 recv(events) -> event => {
-                    let Ok(event) = event else {
+                    if event.is_err() {
                         events = never();
                         continue;
-                    };
-                    self.note(event);
-                    while let Ok(event) = events.try_recv() {
-                        self.note(event);
+                    }
+                    // No more than are there now: as many may come as are taken.
+                    for _ in 0..events.len() {
+                        let _ = events.try_recv();
                     }
                     let news = self.said.as_ref() != Some(&self.doing());
                     if news && !self.inner.is_fenced() {
@@ -109,20 +108,14 @@ impl Heart {
         }
     }
 
-    fn note(&mut self, event: Event) {
-        match event {
-            Event::HookStarted { name, .. } => self.hook = Some(name.into_owned()),
-            Event::HookEnded(hook) if self.hook.as_deref() == Some(hook.name()) => {
-                self.hook = None;
-            }
-            _ => {}
-        }
-    }
-
+    /// Asked for, and not put together from the events: some may be missing, and what ends within a
+    /// hook does not end that.
     fn doing(&self) -> Doing {
+        let shutdown = &self.inner.shutdown;
+        let hook = shutdown.core().hooks.running();
         Doing {
-            phase: self.inner.shutdown.phase().to_string(),
-            hook: self.hook.clone(),
+            phase: shutdown.phase().to_string(),
+            hook: hook.map(Cow::into_owned),
         }
     }
 

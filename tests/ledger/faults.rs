@@ -1,11 +1,14 @@
 //! What goes wrong beside the store: files that are moved, descriptors that run out, clocks that jump.
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use winddown::{Ledger, Membership, WriteError, Written};
 
 use crate::common::{FAR, embedded};
+use crate::conformance::{BEAT, Program, patient};
+use crate::process::until;
 use crate::sqlite::{Away, InFile};
 
 #[test]
@@ -45,4 +48,35 @@ fn a_verdict_that_nobody_took_can_be_given_again() {
     drop(dropped);
     assert_eq!(ledger.released().unwrap(), ["dropped"]);
     drop(hold);
+}
+
+#[test]
+fn a_hook_is_named_after_what_it_has_dropped_too() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let program = Program::start(&ledger, patient("worker"));
+    let (begin, begun) = std::sync::mpsc::channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let handle = program.shutdown.handle();
+    program.shutdown.hook("outer", move || {
+        drop(handle.guard("inner", (), |()| ()));
+        begin.send(()).unwrap();
+        gone.recv().unwrap();
+    });
+    // More than anybody keeps for one who cannot take it at the moment.
+    for _ in 0..1000 {
+        program.shutdown.hook("quick", || ());
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| program.shutdown.shutdown());
+        begun.recv().unwrap();
+        let row = || ledger.members().unwrap().remove(0);
+        let first = row().last_heartbeat();
+        until("the heart to beat", || {
+            row().last_heartbeat() > first + BEAT * 5
+        });
+        let said = row().hook().map(str::to_owned);
+        go.send(()).unwrap();
+        assert_eq!(said.as_deref(), Some("outer"));
+    });
 }
