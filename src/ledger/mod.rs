@@ -107,14 +107,16 @@ impl Ledger {
     /// [`LedgerError`]: it cannot be opened, somebody had it locked for 5 s, or its tables are of
     /// another version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LedgerError> {
-        let path = absolute(path.as_ref()).map_err(|source| LedgerError::File {
+        let refused = |source| LedgerError::File {
             path: path.as_ref().to_owned(),
             source,
-        })?;
-        Ok(Self {
-            store: Arc::new(Sqlite::open(&path, soon())?),
-            room: Room::beside(&path),
-        })
+        };
+        let path = absolute(path.as_ref()).map_err(refused)?;
+        let store = Arc::new(Sqlite::open(&path, soon())?);
+        // A link that led to nothing leads to the file now.
+        let path = std::fs::canonicalize(path).map_err(refused)?;
+        let room = Room::beside(&path);
+        Ok(Self { store, room })
     }
 
     /// Opens the ledger in the `PostgreSQL` database at `url`, for workers on many machines: as

@@ -51,6 +51,19 @@ fn a_verdict_that_nobody_took_can_be_given_again() {
 }
 
 #[test]
+fn a_link_to_nothing_yet_and_its_file_are_one_ledger() {
+    let file = InFile::new();
+    let link = file.directory.path().join("link.db");
+    std::os::unix::fs::symlink(file.path(), &link).unwrap();
+    let _program = Program::start(&Ledger::open(&link).unwrap(), patient("worker"));
+    let names = fs::read_dir(file.directory.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let locks: Vec<String> = names.filter(|name| name.ends_with(".lock")).collect();
+    assert_eq!(locks.len(), 1);
+    assert!(locks[0].starts_with("ledger.db."), "{locks:?}");
+}
+
+#[test]
 fn a_hook_is_named_after_what_it_has_dropped_too() {
     let file = InFile::new();
     let ledger = file.open();
