@@ -45,6 +45,7 @@ macro_rules! conforms {
             a_member_of_another_host_is_dead_when_its_heart_has_stood_still
             a_killed_process_is_found_dead_and_pruned_once
             what_a_killed_process_was_doing_is_known
+            a_hook_of_any_name_stops_no_heart
             a_forced_run_is_told_from_a_killed_one
             a_run_that_is_out_of_time_says_so
             one_that_wakes_up_too_late_is_fenced_and_refused

@@ -41,7 +41,10 @@ pub(super) async fn beat(tx: &Transaction<'_>, id: i64, doing: &Doing) -> Done<b
         now!(),
         " WHERE id = $1"
     );
-    Ok(tx.execute(sql, &[&id, &doing.phase, &doing.hook]).await? == 1)
+    // The engine keeps no zero in a text, and a heart must beat.
+    let hook = doing.hook.as_deref();
+    let hook = hook.map(|hook| hook.replace('\0', "\u{fffd}"));
+    Ok(tx.execute(sql, &[&id, &doing.phase, &hook]).await? == 1)
 }
 
 pub(super) async fn delete(tx: &Transaction<'_>, id: i64) -> Done<bool> {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use winddown::{Cause, ClaimError, PreviousRun, Written};
 
-use super::{BEAT, Program, Way, keys, patient};
+use super::{BEAT, Program, Way, brittle, keys, patient};
 use crate::common::FAR;
 use crate::process::until;
 use crate::worker::Worker;
@@ -111,6 +111,27 @@ pub(crate) fn what_a_killed_process_was_doing_is_known(way: &dyn Way) {
     let _pruner = Program::start(&ledger, patient("pruner"));
     assert_eq!(ledger.members().unwrap().len(), 1);
     assert_eq!(ledger.previous_run("worker").unwrap().to_string(), expected);
+}
+
+pub(crate) fn a_hook_of_any_name_stops_no_heart(way: &dyn Way) {
+    let ledger = way.open();
+    let program = Program::start(&ledger, brittle("worker"));
+    let (begin, begun) = std::sync::mpsc::channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    program.shutdown.hook("zero \0 byte", move || {
+        begin.send(()).unwrap();
+        gone.recv().unwrap();
+    });
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| program.shutdown.shutdown());
+        begun.recv().unwrap();
+        let row = || ledger.members().unwrap().remove(0);
+        until("it to be said", || {
+            row().hook().is_some_and(|hook| hook.starts_with("zero")) || program.member.is_fenced()
+        });
+        go.send(()).unwrap();
+        assert_eq!(ending.join().unwrap().exit_code(), 0);
+    });
 }
 
 pub(crate) fn a_forced_run_is_told_from_a_killed_one(way: &dyn Way) {
