@@ -170,7 +170,9 @@ fn is_left_behind(file: &mut File) -> io::Result<bool> {
     let mut start = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut start)?;
     let id = start.strip_suffix(b"\n").unwrap_or(&start);
-    Ok(start.len() as u64 <= LONGEST && id.iter().all(u8::is_ascii_digit))
+    // A power cut may leave zeros of it.
+    let is_left = |byte: &u8| byte.is_ascii_digit() || *byte == 0;
+    Ok(start.len() as u64 <= LONGEST && id.iter().all(is_left))
 }
 
 fn holder(file: &mut File) -> Option<u32> {

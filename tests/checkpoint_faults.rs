@@ -407,8 +407,8 @@ fn a_file_of_somebody_else_is_not_taken_for_the_lock() {
     assert!(Checkpoint::<State>::open(&path).is_err());
     assert_eq!(fs::read(&letters).unwrap(), b"");
     fs::remove_file(&lock).unwrap();
-    // What a killed process has left is: whole, cut off, or empty.
-    for left in ["4242\n", "42", ""] {
+    // What a killed process has left is: whole, cut off, or empty; or zeros, by a power cut.
+    for left in ["4242\n", "42", "", "\0\0\0\0\0"] {
         fs::write(&lock, left).unwrap();
         assert!(Checkpoint::<State>::open(&path).unwrap().1.is_fresh());
         assert!(!lock.exists());
