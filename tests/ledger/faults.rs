@@ -4,10 +4,10 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use winddown::{Ledger, Membership, WriteError, Written};
+use winddown::{Ledger, Membership, StopReason, WriteError, Written};
 
 use crate::common::{FAR, embedded};
-use crate::conformance::{BEAT, Program, patient};
+use crate::conformance::{BEAT, Program, brittle, patient};
 use crate::process::until;
 use crate::sqlite::{Away, InFile};
 
@@ -48,6 +48,26 @@ fn a_verdict_that_nobody_took_can_be_given_again() {
     drop(dropped);
     assert_eq!(ledger.released().unwrap(), ["dropped"]);
     drop(hold);
+}
+
+#[test]
+fn a_member_of_a_file_that_was_moved_fences_itself() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let program = Program::start(&ledger, brittle("worker"));
+    let claim = program.member.claim("a", &()).unwrap();
+    let heard = || ledger.members().unwrap()[0].last_heartbeat();
+    let first = heard();
+    until("the heart to beat", || heard() > first);
+    for ending in ["", "-wal", "-shm"] {
+        let path = format!("{}{ending}", file.address());
+        fs::rename(&path, file.directory.path().join(format!("old{ending}"))).unwrap();
+    }
+    let next = Program::start(&file.open(), patient("next"));
+    let _claim = next.member.claim("a", &()).unwrap();
+    let reason = program.shutdown.token().wait_timeout(FAR / 4).unwrap();
+    assert!(matches!(reason, StopReason::Fenced { .. }));
+    assert!(claim.complete().is_err(), "somebody else has it");
 }
 
 #[test]

@@ -12,12 +12,14 @@
 mod claims;
 mod members;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi,
 };
 
 use crate::ledger::error::{LedgerError, StoreError};
@@ -99,14 +101,17 @@ const TABLES: &str = "
 /// Connections that nobody uses at the moment.
 struct Pool {
     path: PathBuf,
+    /// Which file that was when the ledger was opened. `None`: it is being opened.
+    file: Option<(u64, u64)>,
     synchronous: &'static str,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
-    fn new(path: &Path, synchronous: &'static str) -> Self {
+    fn new(path: &Path, file: Option<(u64, u64)>, synchronous: &'static str) -> Self {
         Self {
             path: path.to_owned(),
+            file,
             synchronous,
             idle: Mutex::new(Vec::new()),
         }
@@ -134,6 +139,17 @@ impl Pool {
         }
     }
 
+    /// The engine goes on with a file that was moved or removed; others make a new ledger in its
+    /// place, and get the same keys.
+    fn check(&self) -> rusqlite::Result<()> {
+        if self.file.is_none() || self.file == which(&self.path) {
+            return Ok(());
+        }
+        let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+        let told = "its file was moved or removed".to_owned();
+        Err(rusqlite::Error::SqliteFailure(moved, Some(told)))
+    }
+
     /// Runs `f` on a connection, again and again while the file cannot be used.
     fn run<T>(
         &self,
@@ -141,7 +157,8 @@ impl Pool {
         mut f: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         loop {
-            let result = self.take().and_then(|connection| {
+            let taken = self.check().and_then(|()| self.take());
+            let result = taken.and_then(|connection| {
                 let result = f(&connection);
                 // One that is broken is not worth keeping: the file may have moved.
                 if result.as_ref().err().is_none_or(is_busy) {
@@ -170,6 +187,11 @@ impl Pool {
             Ok(result)
         })
     }
+}
+
+fn which(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
@@ -209,7 +231,7 @@ impl Sqlite {
         path: &Path,
         until: Instant,
     ) -> std::result::Result<Self, LedgerError> {
-        let pool = Pool::new(path, "FULL");
+        let mut pool = Pool::new(path, None, "FULL");
         let first = loop {
             let opened = pool
                 .open(OpenFlags::SQLITE_OPEN_CREATE)
@@ -224,6 +246,7 @@ impl Sqlite {
                 opened => break opened.map_err(refused("open the ledger"))?,
             }
         };
+        pool.file = which(path);
         pool.give_back(first);
         // Whoever opens what is there writes nothing, and so waits for nobody.
         let there = pool.run(until, |connection| {
@@ -241,7 +264,7 @@ impl Sqlite {
         });
         let (found, identity) = known.map_err(refused("open the ledger"))?;
         if found == VERSION {
-            let beats = Pool::new(path, "NORMAL");
+            let beats = Pool::new(path, pool.file, "NORMAL");
             Ok(Self {
                 pool,
                 beats,
