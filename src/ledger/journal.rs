@@ -45,8 +45,13 @@ impl Journal {
         let file = self.file.lock();
         self.is_used.store(true, Ordering::Release);
         let mut to = OpenOptions::new().append(true).create(true).open(path)?;
-        to.write_all(line.as_bytes())?;
-        to.sync_all()?;
+        let end = to.metadata()?.len();
+        let written = to.write_all(line.as_bytes()).and_then(|()| to.sync_all());
+        if written.is_err() {
+            // What the caller is told was not kept is not to be settled.
+            let _ = to.set_len(end);
+        }
+        written?;
         if let Some(directory) = path.parent() {
             File::open(directory)?.sync_all()?;
         }
@@ -62,12 +67,12 @@ impl Journal {
         while self.is_used.load(Ordering::Acquire) {
             let text = {
                 let _file = self.file.lock();
-                read(path)
+                read(path)?
             };
             settle_text(&text, store, until)?;
             let _file = self.file.lock();
             // Unless something was added meanwhile.
-            if read(path).len() == text.len() {
+            if read(path)?.len() == text.len() {
                 let _ = fs::remove_file(path);
                 self.is_used.store(false, Ordering::Release);
             }
@@ -83,7 +88,7 @@ pub(super) fn settle_dead(
     until: Instant,
 ) -> Result<(), StoreError> {
     let Some(path) = path else { return Ok(()) };
-    let text = read(path);
+    let text = read(path)?;
     if !text.is_empty() {
         settle_text(&text, store, until)?;
         let _ = fs::remove_file(path);
@@ -102,10 +107,16 @@ fn settle_text(text: &str, store: &dyn Store, until: Instant) -> Result<(), Stor
     Ok(())
 }
 
-/// Nothing is there, mostly.
-fn read(path: &Path) -> String {
-    let bytes = fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Nothing is there, mostly. What is there and cannot be read is not nothing: it was decided.
+fn read(path: &Path) -> Result<String, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => {
+            let error = format!("{}: {error}", path.display());
+            Err(StoreError::new("settle what was kept", false, error))
+        }
+    }
 }
 
 fn to_json(store: &str, ClaimId { key, owner, epoch }: &ClaimId, verdict: &Verdict) -> Value {

@@ -9,7 +9,13 @@ use winddown::{Ledger, Membership, StopReason, WriteError, Written};
 use crate::common::{FAR, embedded};
 use crate::conformance::{BEAT, Program, brittle, patient};
 use crate::process::until;
-use crate::sqlite::{Away, InFile};
+use crate::sqlite::{Away, InFile, journals};
+use crate::worker::Worker;
+
+fn keys(ledger: &Ledger) -> Vec<String> {
+    let failed = ledger.failed().unwrap();
+    failed.iter().map(|claim| claim.key().to_owned()).collect()
+}
 
 #[test]
 fn a_verdict_that_nobody_took_can_be_given_again() {
@@ -48,6 +54,28 @@ fn a_verdict_that_nobody_took_can_be_given_again() {
     drop(dropped);
     assert_eq!(ledger.released().unwrap(), ["dropped"]);
     drop(hold);
+}
+
+#[test]
+fn what_was_kept_stays_while_there_is_no_descriptor_to_read_it() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let mut worker = Worker::start(&file, "worker", "heartbeat=50 dead_after=600000");
+    worker.tell("claim a");
+    worker.line("claimed");
+    let away = Away::of(&file);
+    worker.tell("complete a");
+    worker.line("kept");
+    worker.tell("exhaust -");
+    worker.line("exhausted");
+    away.over();
+    let heard = || ledger.members().unwrap()[0].last_heartbeat();
+    let first = heard();
+    until("the heart to beat", || heard() > first + BEAT * 5);
+    worker.kill();
+    let _pruner = Program::start(&ledger, patient("pruner"));
+    assert!(keys(&ledger).is_empty(), "it was done");
+    assert_eq!((ledger.members().unwrap().len(), journals(&file)), (1, 0));
 }
 
 #[test]

@@ -135,6 +135,14 @@ fn the_worker() {
                     }
                     drop(hold.take());
                 }
+                "exhaust" => {
+                    use nix::sys::resource::{Resource, setrlimit};
+                    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+                    while let Ok(file) = std::fs::File::open("/dev/null") {
+                        std::mem::forget(file);
+                    }
+                    println!("exhausted");
+                }
                 "finish" => FINISH.store(true, Ordering::Release),
                 other => panic!("{other}"),
             }
