@@ -16,6 +16,10 @@ use crate::ledger::error::StoreError;
 use crate::ledger::store::{ClaimId, Store, Verdict};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
+/// So many are settled in one transaction: one for each takes longer than a heart may stand still
+/// when all of a long outage is settled.
+const AT_ONCE: usize = 1000;
+
 /// One member's.
 pub(super) struct Journal {
     /// `None`: there is no place for one, and nothing is kept.
@@ -98,11 +102,19 @@ pub(super) fn settle_dead(
 
 fn settle_text(text: &str, store: &dyn Store, until: Instant) -> Result<(), StoreError> {
     // One that was cut off never counted: its caller has got an error.
-    for (claim, verdict) in text
-        .lines()
+    let lines = text.lines();
+    let kept: Vec<_> = lines
         .filter_map(|line| of_json(store.identity(), line))
-    {
-        store.decide(&claim, &verdict, until)?;
+        .collect();
+    let mut chunks = kept.chunks(AT_ONCE).peekable();
+    while let Some(some) = chunks.next() {
+        let changed = store.decide_all(some, until)?;
+        // The rest has its turn the next time. What was settled before costs next to nothing, and
+        // something is settled each time, so there is an end to it.
+        if changed > 0 && chunks.peek().is_some() && Instant::now() >= until {
+            let late = "there was no time for all of it";
+            return Err(StoreError::new("settle what was kept", true, late));
+        }
     }
     Ok(())
 }

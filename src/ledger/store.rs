@@ -36,6 +36,8 @@ pub(super) trait Store: Send + Sync {
     fn save(&self, claim: &ClaimId, state: &str, until: Instant) -> Result<bool>;
     /// False: not this owner's, or not of this epoch.
     fn decide(&self, claim: &ClaimId, verdict: &Verdict, until: Instant) -> Result<bool>;
+    /// Decides all of them; says how many of them counted, as they were not too late.
+    fn decide_all(&self, verdicts: &[(ClaimId, Verdict)], until: Instant) -> Result<usize>;
     /// Keys that are open: released, and claimed by nobody since.
     fn open_keys(&self, until: Instant) -> Result<Vec<String>>;
     fn failed(&self, until: Instant) -> Result<Vec<FailedClaim>>;

@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use winddown::{Ledger, Membership, StopReason, WriteError, Written};
 
 use crate::common::{FAR, embedded};
@@ -76,6 +77,74 @@ fn what_was_kept_stays_while_there_is_no_descriptor_to_read_it() {
     let _pruner = Program::start(&ledger, patient("pruner"));
     assert!(keys(&ledger).is_empty(), "it was done");
     assert_eq!((ledger.members().unwrap().len(), journals(&file)), (1, 0));
+}
+
+#[test]
+fn a_long_journal_keeps_no_heart_from_beating() {
+    const MANY: usize = 20_000;
+    let file = InFile::new();
+    let ledger = file.open();
+    let membership = Membership::new("worker")
+        .heartbeat(BEAT)
+        .dead_after(BEAT * 160);
+    let program = Program::start(&ledger, membership);
+    let id = program.member.id();
+    let claim = program.member.claim("a", &()).unwrap();
+    file.by_hand(&format!(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {MANY}) \
+         INSERT INTO winddown_claims (key, state, owner, epoch, crashes, interruptions, failures, \
+             since, payload) \
+         SELECT 'key ' || n, 'claimed', {id}, 1000 + n, 1, 0, 0, 0, '4' FROM n"
+    ));
+    let away = Away::of(&file);
+    assert_eq!(claim.complete().unwrap(), Written::Kept);
+    // As if so many had been decided at the same time.
+    let path = format!("{}.member-{id}.journal", file.address());
+    let mut journal = fs::read_to_string(&path).unwrap();
+    let line = journal.trim().to_owned();
+    let of = format!("\"epoch\":{}", claim.epoch());
+    assert!(line.contains(&of), "{line}");
+    for n in 1..=MANY {
+        let line = line.replace(&of, &format!("\"epoch\":{}", 1000 + n));
+        journal += &line.replace("\"key\":\"a\"", &format!("\"key\":\"key {n}\""));
+        journal += "\n";
+    }
+    fs::write(&path, journal).unwrap();
+    away.over();
+    until("it to be settled", || {
+        journals(&file) == 0 || program.member.is_fenced()
+    });
+    assert!(!program.member.is_fenced());
+    assert_eq!(ledger.members().unwrap()[0].in_flight(), 0);
+}
+
+#[test]
+fn who_ends_before_the_store_has_answered_has_left_all_the_same() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let keys: Vec<String> = (0..6).map(|n| n.to_string()).collect();
+    let mut workers: Vec<Worker> = keys
+        .iter()
+        .map(|key| {
+            let mut worker = Worker::start(&file, "worker", "grace=1000 dead_after=600000");
+            worker.tell(&format!("claim {key}"));
+            worker.line("claimed");
+            worker
+        })
+        .collect();
+    let away = Away::of(&file);
+    for worker in &workers {
+        worker.process.signal(Signal::SIGTERM);
+    }
+    for worker in &mut workers {
+        worker.process.end();
+    }
+    away.over();
+    let _next = Program::start(&ledger, patient("next"));
+    assert_eq!(ledger.members().unwrap().len(), 1);
+    let mut open = ledger.released().unwrap();
+    open.sort();
+    assert_eq!(open, keys, "{:?}", ledger.failed().unwrap());
 }
 
 #[test]

@@ -332,6 +332,16 @@ impl Store for Postgres {
         })
     }
 
+    fn decide_all(&self, verdicts: &[(ClaimId, Verdict)], until: Instant) -> Result<usize> {
+        self.write("settle what was kept", until, async |turn| {
+            let mut counted = 0;
+            for (claim, verdict) in verdicts {
+                counted += usize::from(claims::decide(&turn.tx, claim, verdict).await?);
+            }
+            Ok(counted)
+        })
+    }
+
     fn open_keys(&self, until: Instant) -> Result<Vec<String>> {
         self.write("list the open claims", until, async |turn| {
             claims::open_keys(&turn.tx).await

@@ -413,6 +413,17 @@ impl Store for Sqlite {
         decided.map_err(refused("decide a claim"))
     }
 
+    fn decide_all(&self, verdicts: &[(ClaimId, Verdict)], until: Instant) -> Result<usize> {
+        let decided = self.pool.write(until, |tx| {
+            let mut counted = 0;
+            for (claim, verdict) in verdicts {
+                counted += usize::from(claims::decide(tx, claim, verdict)?);
+            }
+            Ok(counted)
+        });
+        decided.map_err(refused("settle what was kept"))
+    }
+
     fn open_keys(&self, until: Instant) -> Result<Vec<String>> {
         let keys = self.pool.run(until, claims::open_keys);
         keys.map_err(refused("list the open claims"))
