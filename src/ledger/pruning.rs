@@ -59,31 +59,35 @@ impl Pruner {
         let members = store.members(until)?;
         self.watched
             .retain(|id, _| members.iter().any(|row| row.info.id == *id));
+        let mut first = Ok(());
         for row in members.iter().filter(|row| Some(row.info.id) != me) {
             let Some(dead) = self.look(row) else { continue };
             let pruned = self.prune_one(store, row, dead.found, until);
-            if let (Err(_), Some(lock)) = (&pruned, dead.lock) {
-                // It still is a member: without its file nobody would know that it is dead.
+            if let (Ok(false) | Err(_), Some(lock)) = (&pruned, dead.lock) {
+                // It may still be a member, also where it was heard of between the look and its
+                // death: without its file nobody would know that it is dead.
                 lock.keep_file();
             }
-            pruned?;
+            // One whose journal cannot be read keeps nobody else from being found.
+            first = first.and(pruned.map(drop));
         }
         store.prune_orphans(max_crashes, until)?;
-        Ok(())
+        first
     }
 
+    /// False: it has been heard of since, or has gone.
     fn prune_one(
         &self,
         store: &dyn Store,
         row: &MemberRow,
         found: Found,
         until: Instant,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         // What it had decided counts: it was alive then.
         let journal = self.room.journal_path(row.info.id);
         journal::settle_dead(journal.as_deref(), store, until)?;
         match found {
-            Found::Dead(end) => store.prune(row, end, until).map(drop),
+            Found::Dead(end) => store.prune(row, end, until),
             Found::Left(kind, took) => {
                 let end = End {
                     kind,
@@ -91,7 +95,8 @@ impl Pruner {
                     doing: doing(row),
                     in_flight: 0,
                 };
-                store.leave(row.info.id, &row.info.name, end, until)
+                store.leave(row.info.id, &row.info.name, end, until)?;
+                Ok(true)
             }
         }
     }

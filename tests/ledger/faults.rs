@@ -148,6 +148,28 @@ fn who_ends_before_the_store_has_answered_has_left_all_the_same() {
 }
 
 #[test]
+fn one_that_was_heard_of_and_then_died_is_found_by_its_lock() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let _pruner = Program::start(&ledger, patient("pruner"));
+    let mut worker = Worker::start(&file, "worker", "dead_after=600000");
+    for key in ["done", "begun"] {
+        worker.tell(&format!("claim {key}"));
+        worker.line("claimed");
+    }
+    let away = Away::of(&file);
+    worker.tell("complete done");
+    worker.line("kept");
+    worker.kill();
+    // Its last heartbeat arrives between the look at the members and the pruning.
+    let heard = "CREATE TRIGGER heard AFTER DELETE ON winddown_claims BEGIN \
+                 UPDATE winddown_members SET beats = beats + 1 WHERE name = 'worker'; END; COMMIT";
+    away.0.execute_batch(heard).unwrap();
+    until("it to be pruned", || ledger.members().unwrap().len() == 1);
+    assert_eq!(keys(&ledger), ["begun"]);
+}
+
+#[test]
 fn a_member_of_a_file_that_was_moved_fences_itself() {
     let file = InFile::new();
     let ledger = file.open();
