@@ -1,10 +1,11 @@
 //! Who is dead, and what becomes of what it held.
 //!
-//! * A member of this host is dead when the kernel has freed its lock: at once, and for sure. While
-//!   its lock is held, the store's clock alone does not kill it: that may have been put forward, or
-//!   the machine may have slept. Whoever prunes it must have watched it say nothing for all of its
-//!   `dead_after`; it has fenced itself by then.
-//! * A member of another host is dead when its heartbeat is older than its `dead_after`.
+//! * A member of this host is dead when the kernel has freed its lock: at once, and for sure, also
+//!   when the machine was started anew since. While its lock is held, the store's clock does not
+//!   kill it: that may have been put forward, or the machine may have slept. Whoever prunes it must
+//!   have watched it say nothing for all of its `dead_after`; it has fenced itself by then.
+//! * A member of another host is dead when its heartbeat is older than its `dead_after`, or when it
+//!   was watched so long: the store's clock may have been put back.
 //! * It is pruned in one transaction, on the condition that it has not been heard of since: by
 //!   exactly one.
 
@@ -103,14 +104,15 @@ impl Pruner {
 
     /// Looks whether the member is dead.
     pub(super) fn look(&mut self, row: &MemberRow) -> Option<Dead> {
-        let late = || {
-            row.is_late.then_some(Dead {
+        let late = |is_late: bool| {
+            is_late.then_some(Dead {
                 found: Found::Dead(EndKind::Killed),
                 lock: None,
             })
         };
-        if (&row.info.host, &row.boot) != (&self.host.name, &self.host.boot) {
-            return late();
+        let is_silent = self.is_silent(row);
+        if row.info.host != self.host.name {
+            return late(row.is_late || is_silent);
         }
         match self.room.look(row.info.id) {
             Ok(Seen::Free(lock)) => {
@@ -120,17 +122,22 @@ impl Pruner {
                     lock: Some(lock),
                 })
             }
-            Ok(Seen::Held) => {
-                let now = Instant::now();
-                let watched = self.watched.entry(row.info.id).or_insert((row.beats, now));
-                if watched.0 != row.beats {
-                    *watched = (row.beats, now);
-                }
-                late().filter(|_| now.duration_since(watched.1) >= row.info.dead_after)
-            }
-            // Removed by hand, or in a place that cannot be seen from here: as of another host.
-            Ok(Seen::Nothing) | Err(_) => late(),
+            Ok(Seen::Held) if row.boot == self.host.boot => late(is_silent),
+            // Removed by hand, or in a place that cannot be seen from here, or another host of the
+            // same name: as of another host.
+            Ok(Seen::Held | Seen::Nothing) | Err(_) => late(row.is_late || is_silent),
         }
+    }
+
+    /// It was watched from here, and has said nothing for all of its `dead_after`: then it has
+    /// fenced itself, whatever has become of the store's clock.
+    fn is_silent(&mut self, row: &MemberRow) -> bool {
+        let now = Instant::now();
+        let watched = self.watched.entry(row.info.id).or_insert((row.beats, now));
+        if watched.0 != row.beats {
+            *watched = (row.beats, now);
+        }
+        now.duration_since(watched.1) >= row.info.dead_after
     }
 
     /// Settles the journals of members that have gone, and removes what they left.

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use winddown::{Ledger, Membership, StopReason, WriteError, Written};
+use winddown::{Ledger, Membership, PreviousRun, StopReason, WriteError, Written};
 
 use crate::common::{FAR, embedded};
-use crate::conformance::{BEAT, Program, brittle, patient};
+use crate::conformance::{BEAT, Program, Way, brittle, patient};
 use crate::process::until;
 use crate::sqlite::{Away, InFile, journals};
 use crate::worker::Worker;
@@ -200,6 +200,33 @@ fn a_link_to_nothing_yet_and_its_file_are_one_ledger() {
     let locks: Vec<String> = names.filter(|name| name.ends_with(".lock")).collect();
     assert_eq!(locks.len(), 1);
     assert!(locks[0].starts_with("ledger.db."), "{locks:?}");
+}
+
+#[test]
+fn a_clock_that_was_put_back_keeps_nobody_alive() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let _pruner = Program::start(&file.open(), patient("pruner"));
+    let mut worker = Worker::start(&file, "worker", "dead_after=1000");
+    worker.tell("claim a");
+    worker.line("claimed a");
+    worker.process.signal(Signal::SIGSTOP);
+    file.by_hand(
+        "UPDATE winddown_members SET heartbeat = heartbeat + 36000000 WHERE name = 'worker'",
+    );
+    until("it to be pruned", || keys(&ledger) == ["a"]);
+    worker.kill();
+}
+
+#[test]
+fn who_died_before_the_machine_was_started_is_dead() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let mut worker = Worker::start(&file, "worker", "dead_after=600000");
+    worker.kill();
+    file.by_hand("UPDATE winddown_members SET boot = 'the one before'");
+    let found = ledger.previous_run("worker").unwrap();
+    assert!(matches!(found, PreviousRun::Killed { .. }), "{found}");
 }
 
 #[test]
