@@ -197,7 +197,7 @@ fn a_link_to_nothing_yet_and_its_file_are_one_ledger() {
     let _program = Program::start(&Ledger::open(&link).unwrap(), patient("worker"));
     let names = fs::read_dir(file.directory.path()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let locks: Vec<String> = names.filter(|name| name.ends_with(".lock")).collect();
+    let locks: Vec<String> = names.filter(|name| name.contains(".member-")).collect();
     assert_eq!(locks.len(), 1);
     assert!(locks[0].starts_with("ledger.db."), "{locks:?}");
 }
@@ -234,12 +234,12 @@ fn a_hook_is_named_after_what_it_has_dropped_too() {
     let file = InFile::new();
     let ledger = file.open();
     let program = Program::start(&ledger, patient("worker"));
-    let (begin, begun) = std::sync::mpsc::channel();
+    let (in_hook, begun) = std::sync::mpsc::channel();
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let handle = program.shutdown.handle();
     program.shutdown.hook("outer", move || {
         drop(handle.guard("inner", (), |()| ()));
-        begin.send(()).unwrap();
+        in_hook.send(()).unwrap();
         gone.recv().unwrap();
     });
     // More than anybody keeps for one who cannot take it at the moment.

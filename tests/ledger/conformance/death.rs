@@ -116,10 +116,10 @@ pub(crate) fn what_a_killed_process_was_doing_is_known(way: &dyn Way) {
 pub(crate) fn a_hook_of_any_name_stops_no_heart(way: &dyn Way) {
     let ledger = way.open();
     let program = Program::start(&ledger, brittle("worker"));
-    let (begin, begun) = std::sync::mpsc::channel();
+    let (in_hook, begun) = std::sync::mpsc::channel();
     let (go, gone) = std::sync::mpsc::channel::<()>();
     program.shutdown.hook("zero \0 byte", move || {
-        begin.send(()).unwrap();
+        in_hook.send(()).unwrap();
         gone.recv().unwrap();
     });
     std::thread::scope(|scope| {
