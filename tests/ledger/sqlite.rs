@@ -116,6 +116,16 @@ fn the_callers_part_and_the_verdict_happen_both_or_not_at_all() {
     panicked.unwrap_err();
     assert_eq!((done(), ledger.failed().unwrap().len()), (1, 1));
 
+    // An error by which the engine has rolled back already.
+    file.by_hand("CREATE UNIQUE INDEX once ON done (key)");
+    let claim = program.member.claim("twice", &()).unwrap();
+    let twice = "INSERT OR ROLLBACK INTO done VALUES ('a')";
+    let failed = claim.complete_with(|tx| tx.execute(twice, []));
+    assert!(
+        matches!(failed, Err(CompleteError::Failed(_))),
+        "{failed:?}"
+    );
+
     // Somebody else has it meanwhile: the caller's part is not even begun.
     let claim = program.member.claim("c", &()).unwrap();
     file.by_hand("UPDATE winddown_claims SET epoch = epoch + 1 WHERE key = 'c'");

@@ -299,7 +299,11 @@ impl Sqlite {
             let done = f(&transaction);
             Ok(Some(match done {
                 Ok(done) => transaction.commit().map(|()| Ok(done)),
-                Err(error) => transaction.rollback().map(|()| Err(error)),
+                Err(error) => match transaction.rollback() {
+                    // By some errors the engine has rolled back already.
+                    _ if connection.is_autocommit() => Ok(Err(error)),
+                    rolled_back => rolled_back.map(|()| Err(error)),
+                },
             }))
         });
         match result.map_err(refused(what))? {
