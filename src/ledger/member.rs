@@ -53,7 +53,7 @@ pub(super) struct Inner {
     /// When the last renewal that succeeded was sent.
     renewed: AtomicU64,
     fenced: AtomicBool,
-    leaving: AtomicBool,
+    leaving: Arc<AtomicBool>,
     lock: Mutex<Option<Lock>>,
     /// What writes the last words on the forced path, as long as it is kept.
     last_words: Mutex<Option<Body>>,
@@ -88,7 +88,9 @@ pub(super) fn join(
             break (id, lock);
         }
     };
-    let last_words = lock.as_ref().and_then(|lock| last_words(shutdown, lock));
+    let leaving = Arc::new(AtomicBool::new(false));
+    let last_words = lock.as_ref();
+    let last_words = last_words.and_then(|lock| last_words_in(lock, shutdown, &leaving));
     let host = this_host();
     let new = NewMember {
         id,
@@ -109,7 +111,7 @@ pub(super) fn join(
         journal: Journal::new(ledger.room.journal_path(id)),
         renewed: AtomicU64::new(sent.nanos()),
         fenced: AtomicBool::new(false),
-        leaving: AtomicBool::new(false),
+        leaving,
         lock: Mutex::new(lock),
         last_words: Mutex::new(last_words),
     });
@@ -137,17 +139,25 @@ pub(super) fn join(
 
 /// On the forced path there is no time for the store: a word in the lock file says that this was no
 /// `SIGKILL`.
-fn last_words(shutdown: &ShutdownHandle, lock: &Lock) -> Option<Body> {
-    let (file, end) = lock.another_file().ok()?;
-    let node = Arc::clone(&shutdown.core().node);
+fn last_words_in(
+    lock: &Lock,
+    shutdown: &ShutdownHandle,
+    leaving: &Arc<AtomicBool>,
+) -> Option<Body> {
+    let file = lock.another_file().ok()?;
+    let (node, leaving) = (Arc::clone(&shutdown.core().node), Arc::clone(leaving));
     let write = move || {
-        let kind = if node.time_left() == Some(Duration::ZERO) {
-            EndKind::TimedOut
-        } else {
-            EndKind::Forced
+        let is_over = node.time_left() == Some(Duration::ZERO);
+        let words: &[u8] = match is_over {
+            // It has said more than that.
+            true if leaving.load(Ordering::Acquire) => return Some(Ok(())),
+            true => b"\ntimed out\n",
+            false => b"\nforced\n",
         };
-        // One system call, and nothing that could be locked by the interrupted thread.
-        let _ = file.write_all_at(kind.word().as_bytes(), end);
+        // Two system calls, and nothing that could be locked by the interrupted thread.
+        if let Ok(there) = file.metadata() {
+            let _ = file.write_all_at(words, there.len());
+        }
         Some(Ok(()))
     };
     Some(shutdown.core().emergency.register(Box::new(write)))
@@ -183,21 +193,22 @@ impl Inner {
             },
             in_flight: 0,
         };
+        // Said before: where it does not come back, or too late, this was no crash all the same.
+        // Whoever finds it then does the leaving in its place.
+        let lock = self.lock.lock().take();
+        if let Some(lock) = &lock {
+            let _ = lock.say(&Found::Left(kind, took).to_words());
+        }
         // First what has been decided: what is left is released.
         let settled = self.journal.settle(&*self.store, until);
         let left =
             settled.and_then(|()| self.store.leave(self.id, &self.membership.name, end, until));
         // The lock is given up, and so is its file, only by a member that has left: of one that has
         // not, the free lock says that it is dead.
-        let lock = self.lock.lock().take();
         let words = self.last_words.lock().take();
         drop(words);
         match (&left, lock) {
-            (Err(_), Some(lock)) => {
-                // This was no crash: whoever finds it does the leaving in its place.
-                let _ = lock.say(&Found::Left(kind, took).to_words());
-                lock.keep_file();
-            }
+            (Err(_), Some(lock)) => lock.keep_file(),
             (_, lock) => drop(lock),
         }
         left.map_err(|error| error.to_string())

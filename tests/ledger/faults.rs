@@ -148,6 +148,30 @@ fn who_ends_before_the_store_has_answered_has_left_all_the_same() {
 }
 
 #[test]
+fn who_is_killed_while_it_leaves_has_left() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let mut worker = Worker::start(&file, "worker", "dead_after=600000");
+    worker.tell("claim a");
+    worker.line("claimed");
+    let away = Away::of(&file);
+    worker.process.signal(Signal::SIGTERM);
+    let lock = format!("{}.member-{}.lock", file.address(), worker.id);
+    until("it to leave", || {
+        fs::read_to_string(&lock).unwrap().contains("left")
+    });
+    worker.kill();
+    away.over();
+    let next = Program::start(&ledger, patient("next"));
+    assert_eq!(ledger.members().unwrap().len(), 1);
+    assert!(keys(&ledger).is_empty());
+    let claim = next.member.claim("a", &()).unwrap();
+    assert_eq!((claim.crashes(), claim.interruptions()), (0, 1));
+    let found = ledger.previous_run("worker").unwrap();
+    assert!(matches!(found, PreviousRun::Clean { .. }), "{found}");
+}
+
+#[test]
 fn one_that_was_heard_of_and_then_died_is_found_by_its_lock() {
     let file = InFile::new();
     let ledger = file.open();
