@@ -201,7 +201,6 @@ impl Claim {
         &self,
         f: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
     ) -> Result<R, CompleteError<E>> {
-        let until = self.begin()?;
         let Some(sqlite) = self.member.inner.store.as_sqlite() else {
             let error = StoreError::new("complete a claim", false, "the ledger is not in SQLite");
             return Err(WriteError::Store {
@@ -210,6 +209,7 @@ impl Claim {
             }
             .into());
         };
+        let until = self.begin()?;
         // Until `f` has come back this is not decided: a panic of it drops the claim.
         self.decided.store(false, Ordering::Release);
         let done = sqlite.complete_with(&self.id, until, f);

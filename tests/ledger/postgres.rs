@@ -5,7 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
-use winddown::{ClaimError, Ledger, LedgerError, PreviousRun, StopReason, WriteError, Written};
+use winddown::{
+    ClaimError, CompleteError, Ledger, LedgerError, PreviousRun, StopReason, WriteError, Written,
+};
 
 use crate::cluster::InSchema;
 use crate::common::{FAR, SHORT, bounded, embedded};
@@ -382,4 +384,17 @@ fn what_was_committed_without_an_answer_is_known_and_not_done_again() {
     });
     assert!(ledger.released().unwrap().is_empty() && ledger.failed().unwrap().is_empty());
     assert!(!program.member.is_fenced());
+}
+
+#[test]
+fn a_transaction_that_is_refused_is_no_verdict() {
+    let Some(way) = InSchema::new() else { return };
+    let program = Program::start(&way.open(), patient("worker"));
+    let claim = program.member.claim("a", &()).unwrap();
+    let refused = claim.complete_with(|_| -> Result<(), &str> { panic!("there is none") });
+    assert!(
+        matches!(refused, Err(CompleteError::Write(WriteError::Store { .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(claim.complete().unwrap(), Written::Stored);
 }
