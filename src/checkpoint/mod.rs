@@ -66,7 +66,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 ///   is the kernel's (`flock`), so it goes with the process, however that ends.
 /// * A full disk is an error, and the old state is still there.
 ///
-/// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`. Its permissions stay as they are set.
+/// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`, and replaces what stands in the
+/// first two. Its permissions stay as they are set.
 /// The state is JSON, so it can be looked at; what JSON cannot hold (NaN, a map with keys that are
 /// not text or numbers) is refused by `save`. It has one word, `null`, for `None`, for `Some(None)`, and
 /// for NaN in an `Option`: they come back as `None`.
@@ -307,7 +308,8 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     ///
     /// # Errors
     ///
-    /// As [`save`](Self::save).
+    /// As [`save`](Self::save). At the stop too: then the loop should end with it, as another try
+    /// would most likely fail like this one.
     pub fn tick(&mut self, token: &StopToken, state: &T) -> Result<Ticked, CheckpointError> {
         if token.is_stopped() {
             self.save(state)?;

@@ -195,8 +195,9 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]: too late, the store said no (there is no journal for what `f` does), or
-    /// `f` did.
+    /// [`CompleteError`]: too late, the store said no, or `f` did. There is no journal for what `f`
+    /// does: where the store said no the claim is released too, with one failure more. Where the
+    /// ledger is not in `SQLite` it is refused, and the claim is as it was.
     pub fn complete_with<R, E>(
         &self,
         f: impl FnOnce(&Transaction<'_>) -> Result<R, E>,

@@ -58,7 +58,8 @@ impl MemberInfo {
         self.dead_after
     }
 
-    /// The phase of its shutdown, in words: "running", "draining", "cleaning".
+    /// The [phase](crate::Phase) of its shutdown, in words: "running", "lingering", "draining",
+    /// "cleaning".
     pub fn phase(&self) -> &str {
         &self.phase
     }
@@ -199,7 +200,8 @@ impl fmt::Display for FailedClaim {
 pub enum PreviousRun {
     /// There was none, or it is still going on.
     None,
-    /// It left as the last thing that it did.
+    /// It left as the last thing that it did; or was about to, when the store could not be reached or
+    /// the process was killed, and the one who found it has done that in its place.
     #[non_exhaustive]
     Clean {
         /// From its stop until then.
@@ -210,7 +212,7 @@ pub enum PreviousRun {
     /// It was ended by a further signal, before its shutdown was over.
     #[non_exhaustive]
     Forced {
-        /// How far it had come: "running", "draining", "cleaning".
+        /// How far it had come: "running", "lingering", "draining", "cleaning".
         phase: String,
         /// The hook that it was running.
         hook: Option<String>,
@@ -220,7 +222,7 @@ pub enum PreviousRun {
     /// It ended without a word: `SIGKILL`, the lack of memory, an abort, a power cut.
     #[non_exhaustive]
     Killed {
-        /// What it was doing: "running", "draining", "cleaning".
+        /// What it was doing: "running", "lingering", "draining", "cleaning".
         phase: String,
         /// The hook that it was running.
         hook: Option<String>,

@@ -45,8 +45,10 @@ impl Membership {
         self
     }
 
-    /// Without a heartbeat for so long it counts as dead, by the store's clock, to the millisecond.
-    /// It stops itself when three quarters of that have passed by its own.
+    /// Without a heartbeat for so long it counts as dead, by the store's clock, to the millisecond,
+    /// or by that of a member that has watched it; on the same host, while it still runs, by the
+    /// latter only. It stops itself when three quarters of that have passed by its own clock, which
+    /// on Linux goes on while the machine sleeps: after a longer sleep it is fenced.
     pub fn dead_after(mut self, after: Duration) -> Self {
         self.dead_after = after;
         self
@@ -54,6 +56,9 @@ impl Membership {
 
     /// At so many crashes a claim is given up; before, it is released for somebody else. Default:
     /// 1, so that a job that kills its worker does not go round. 0 is as 1.
+    ///
+    /// A crash is every end without leaving: also that of a run that was forced, or fenced and pruned
+    /// before it had left.
     pub fn max_crashes(mut self, most: u32) -> Self {
         self.max_crashes = most;
         self

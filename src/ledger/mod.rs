@@ -91,7 +91,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// tables begin with `winddown_`, so it can be a file of the program's own. Beside it are
 /// `PATH.member-N.lock` and `PATH.member-N.journal`. A process that is suspended (`SIGSTOP`) in
 /// the middle of a write keeps the file locked for all: the others then wait, fence themselves, or
-/// cannot join.
+/// cannot join. From a file that was moved or removed they fence themselves too: what is then made
+/// in its place is another ledger.
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,
@@ -158,7 +159,8 @@ impl Ledger {
     /// There is no TLS: `sslmode=require` is refused. The server is `PostgreSQL` 13 or newer; what
     /// is decided is as durable there as its `synchronous_commit` says, and a copy that takes over
     /// without the last of it (asynchronous replication) has forgotten that.
-    /// [`Claim::complete_with`] is refused.
+    /// [`Claim::complete_with`] is refused. A key or a name is text without a zero byte, and a key of
+    /// some 2,700 bytes at most, as it is in an index; others are refused by the server.
     ///
     /// # Errors
     ///
