@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use winddown::{Ledger, Membership, PreviousRun, StopReason, WriteError, Written};
+use winddown::{Ledger, LedgerError, Membership, PreviousRun, StopReason, WriteError, Written};
 
 use crate::common::{FAR, embedded};
 use crate::conformance::{BEAT, Program, Way, brittle, patient};
@@ -282,4 +282,32 @@ fn a_hook_is_named_after_what_it_has_dropped_too() {
         go.send(()).unwrap();
         assert_eq!(said.as_deref(), Some("outer"));
     });
+}
+
+#[test]
+fn what_is_no_ledger_is_refused() {
+    let file = InFile::new();
+    fs::write(
+        file.path(),
+        "to whom it may concern: this is no database, and stays one",
+    )
+    .unwrap();
+    let refused = Ledger::open(file.path()).unwrap_err();
+    assert!(refused.to_string().contains("not a database"), "{refused}");
+    assert!(Ledger::open(file.directory.path().join("no/such/file")).is_err());
+    fs::remove_file(file.path()).unwrap();
+    drop(file.open());
+    file.by_hand("UPDATE winddown_ledger SET version = 7");
+    let refused = Ledger::open(file.path()).unwrap_err();
+    assert!(
+        matches!(refused, LedgerError::Version { found: 7, .. }),
+        "{refused}"
+    );
+    file.by_hand("UPDATE winddown_ledger SET version = 1");
+    let shutdown = embedded().install().unwrap();
+    let times = Membership::new("worker")
+        .heartbeat(BEAT)
+        .dead_after(BEAT * 2);
+    let refused = file.open().join(&shutdown, times).unwrap_err();
+    assert!(matches!(refused, LedgerError::Times { .. }), "{refused}");
 }

@@ -426,31 +426,3 @@ fn nothing_stays_beside_the_file() {
     names.retain(|name| name.contains(".member-"));
     assert!(names.is_empty(), "{names:?}");
 }
-
-#[test]
-fn what_is_no_ledger_is_refused() {
-    let file = InFile::new();
-    fs::write(
-        file.path(),
-        "to whom it may concern: this is no database, and stays one",
-    )
-    .unwrap();
-    let refused = Ledger::open(file.path()).unwrap_err();
-    assert!(refused.to_string().contains("not a database"), "{refused}");
-    assert!(Ledger::open(file.directory.path().join("no/such/file")).is_err());
-    fs::remove_file(file.path()).unwrap();
-    drop(file.open());
-    file.by_hand("UPDATE winddown_ledger SET version = 7");
-    let refused = Ledger::open(file.path()).unwrap_err();
-    assert!(
-        matches!(refused, LedgerError::Version { found: 7, .. }),
-        "{refused}"
-    );
-    file.by_hand("UPDATE winddown_ledger SET version = 1");
-    let shutdown = embedded().install().unwrap();
-    let times = Membership::new("worker")
-        .heartbeat(BEAT)
-        .dead_after(BEAT * 2);
-    let refused = file.open().join(&shutdown, times).unwrap_err();
-    assert!(matches!(refused, LedgerError::Times { .. }), "{refused}");
-}
