@@ -194,6 +194,23 @@ fn one_that_was_heard_of_and_then_died_is_found_by_its_lock() {
 }
 
 #[test]
+fn one_whose_journal_cannot_be_read_keeps_no_other_from_being_found() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let _pruner = Program::start(&ledger, patient("pruner"));
+    let mut workers = ["one", "two"].map(|name| Worker::start(&file, name, "dead_after=600000"));
+    let journal = format!("{}.member-{}.journal", file.address(), workers[0].id);
+    fs::create_dir(&journal).unwrap();
+    workers.iter_mut().for_each(Worker::kill);
+    until("the other to be pruned", || {
+        ledger.members().unwrap().len() == 2
+    });
+    assert_eq!(ledger.members().unwrap()[1].name(), "one");
+    fs::remove_dir(&journal).unwrap();
+    until("it to be pruned", || ledger.members().unwrap().len() == 1);
+}
+
+#[test]
 fn a_member_of_a_file_that_was_moved_fences_itself() {
     let file = InFile::new();
     let ledger = file.open();
