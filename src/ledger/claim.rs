@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::ledger::error::{CompleteError, LedgerError, StoreError, WriteError};
 use crate::ledger::info::{Counts, shaped};
 use crate::ledger::member::Member;
-use crate::ledger::store::{ClaimId, Verdict};
+use crate::ledger::store::{self, ClaimId, Verdict};
 use crate::reason::Interruption;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
@@ -114,7 +114,8 @@ impl Claim {
     /// The work is done: nobody gets it any more, and its key is free.
     ///
     /// An effect that is in the same `SQLite` file belongs into
-    /// [`complete_with`](Self::complete_with).
+    /// [`complete_with`](Self::complete_with), one in the same `PostgreSQL` database into
+    /// `complete_with_postgres`.
     ///
     /// # Errors
     ///
@@ -203,17 +204,56 @@ impl Claim {
         f: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
     ) -> Result<R, CompleteError<E>> {
         let Some(sqlite) = self.member.inner.store.as_sqlite() else {
-            let error = StoreError::new("complete a claim", false, "the ledger is not in SQLite");
-            return Err(WriteError::Store {
-                error,
-                journal: None,
-            }
-            .into());
+            return Err(elsewhere("the ledger is not in SQLite"));
         };
+        self.complete_together(|until| sqlite.complete_with(&self.id, until, f))
+    }
+
+    /// As [`complete_with`](Self::complete_with), for a ledger in `PostgreSQL`: with what `f` does
+    /// in its database.
+    ///
+    /// `f` is given a transaction of `tokio-postgres` 0.7, runs on this thread (within a runtime, on
+    /// one made for it), and is dropped where it is not done in time. It is called once, and only if
+    /// the claim is still this member's. It must not end the transaction, nor block: a blocking
+    /// client panics in it, and another call about this claim waits for it in vain. An error of a
+    /// statement that it keeps to itself is found, and then nothing is done.
+    ///
+    /// ```no_run
+    /// # use winddown::{Ledger, Membership};
+    /// # let url = "postgresql://worker@db.example/jobs";
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// # let member = Ledger::connect(url)?.join(&shutdown, Membership::new("worker"))?;
+    /// let claim = member.claim("17", &())?;
+    /// claim.complete_with_postgres(async |tx| {
+    ///     let done = "UPDATE jobs SET result = 4 WHERE id = $1";
+    ///     tx.execute(done, &[&17_i64]).await
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]: too late, the server said no or could not be reached (there is no journal
+    /// for what `f` does), or `f` said no.
+    #[cfg(feature = "ledger-postgres")]
+    pub fn complete_with_postgres<R: Send, E: Send>(
+        &self,
+        f: impl AsyncFnOnce(&tokio_postgres::Transaction<'_>) -> Result<R, E> + Send,
+    ) -> Result<R, CompleteError<E>> {
+        let Some(postgres) = self.member.inner.store.as_postgres() else {
+            return Err(elsewhere("the ledger is not in PostgreSQL"));
+        };
+        self.complete_together(|until| postgres.complete_with(&self.id, until, f))
+    }
+
+    fn complete_together<R, E>(
+        &self,
+        complete: impl FnOnce(Instant) -> store::Result<Option<Result<R, E>>>,
+    ) -> Result<R, CompleteError<E>> {
         let until = self.begin()?;
-        // Until `f` has come back this is not decided: a panic of it drops the claim.
+        // Until the caller's part has come back this is not decided: a panic of it drops the claim.
         self.decided.store(false, Ordering::Release);
-        let done = sqlite.complete_with(&self.id, until, f);
+        let done = complete(until);
         if matches!(done, Ok(Some(Err(_))) | Err(_)) {
             // The verdict was rolled back, so this one is due.
             let _ = self.decide(&self.released(true));
@@ -310,6 +350,13 @@ impl Claim {
             decided => decided.map(drop),
         }
     }
+}
+
+/// Before anything is decided.
+fn elsewhere<E>(where_not: &'static str) -> CompleteError<E> {
+    let error = StoreError::new("complete a claim", false, where_not);
+    let journal = None;
+    WriteError::Store { error, journal }.into()
 }
 
 impl Drop for Claim {

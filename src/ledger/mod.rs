@@ -159,8 +159,9 @@ impl Ledger {
     /// There is no TLS: `sslmode=require` is refused. The server is `PostgreSQL` 13 or newer; what
     /// is decided is as durable there as its `synchronous_commit` says, and a copy that takes over
     /// without the last of it (asynchronous replication) has forgotten that.
-    /// [`Claim::complete_with`] is refused. A key or a name is text without a zero byte, and a key of
-    /// some 2,700 bytes at most, as it is in an index; others are refused by the server.
+    /// For [`Claim::complete_with`] there is [`Claim::complete_with_postgres`]. A key or a name is
+    /// text without a zero byte, and a key of some 2,700 bytes at most, as it is in an index; others
+    /// are refused by the server.
     ///
     /// # Errors
     ///

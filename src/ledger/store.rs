@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::ledger::error::StoreError;
 use crate::ledger::info::{Counts, FailedClaim, MemberInfo};
+#[cfg(feature = "ledger-postgres")]
+use crate::ledger::postgres::Postgres;
 use crate::ledger::sqlite::Sqlite;
 
 pub(super) type Result<T> = std::result::Result<T, StoreError>;
@@ -49,6 +51,9 @@ pub(super) trait Store: Send + Sync {
     fn last_end(&self, name: &str, until: Instant) -> Result<Option<End>>;
     /// For what only this store can do.
     fn as_sqlite(&self) -> Option<&Sqlite>;
+    /// For what only this store can do.
+    #[cfg(feature = "ledger-postgres")]
+    fn as_postgres(&self) -> Option<&Postgres>;
 }
 
 /// A member as it joins.

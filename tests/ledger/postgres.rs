@@ -1,5 +1,7 @@
 //! The conformance suite on `PostgreSQL`, and what only a server does: it goes away.
 
+mod together;
+
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};

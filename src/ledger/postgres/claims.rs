@@ -76,6 +76,15 @@ pub(super) async fn save(tx: &Transaction<'_>, claim: &ClaimId, state: &str) -> 
     Ok(tx.execute(sql, &[key, owner, epoch, &state]).await? == 1)
 }
 
+/// Until the transaction is over nobody else decides it. False: not this owner's, or not of this
+/// epoch.
+pub(super) async fn lock(tx: &Transaction<'_>, claim: &ClaimId) -> Done<bool> {
+    let sql = "SELECT 1 FROM winddown_claims WHERE key = $1 AND owner = $2 AND epoch = $3 \
+               FOR UPDATE";
+    let ClaimId { key, owner, epoch } = claim;
+    Ok(tx.query_opt(sql, &[key, owner, epoch]).await?.is_some())
+}
+
 /// A verdict, and the note of it.
 macro_rules! decide {
     ($($verdict:expr),+) => {

@@ -106,8 +106,16 @@ impl Link {
                 .start()
                 .await?;
             tx.batch_execute(&limits(until)).await?;
-            let turn = Turn { tx, is_again };
+            let turn = Turn {
+                tx,
+                is_again,
+                is_undone: Cell::new(false),
+            };
             match f(&turn).await {
+                Ok(done) if turn.is_undone.get() => {
+                    let _ = turn.tx.rollback().await;
+                    Ok(done)
+                }
                 Ok(done) => {
                     is_committing.set(true);
                     turn.tx.commit().await?;

@@ -13,7 +13,9 @@ mod claims;
 mod error;
 mod link;
 mod members;
+mod together;
 
+use std::cell::Cell;
 use std::panic;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
@@ -125,6 +127,14 @@ struct Turn<'a> {
     tx: Transaction<'a>,
     /// A try before this one may have been committed.
     is_again: bool,
+    /// It ends as if it had not been.
+    is_undone: Cell<bool>,
+}
+
+impl Turn<'_> {
+    fn undo(&self) {
+        self.is_undone.set(true);
+    }
 }
 
 impl Postgres {
@@ -374,5 +384,9 @@ impl Store for Postgres {
 
     fn as_sqlite(&self) -> Option<&Sqlite> {
         None
+    }
+
+    fn as_postgres(&self) -> Option<&Postgres> {
+        Some(self)
     }
 }

@@ -20,6 +20,8 @@ use rusqlite::{OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::ledger::error::{LedgerError, StoreError};
 use crate::ledger::info::FailedClaim;
+#[cfg(feature = "ledger-postgres")]
+use crate::ledger::postgres::Postgres;
 use crate::ledger::sqlite::pool::{Pool, is_busy, pause, which};
 use crate::ledger::store::{
     Answer, ClaimId, Doing, End, EndKind, MemberRow, NewMember, Result, Store, Verdict,
@@ -333,5 +335,10 @@ impl Store for Sqlite {
 
     fn as_sqlite(&self) -> Option<&Sqlite> {
         Some(self)
+    }
+
+    #[cfg(feature = "ledger-postgres")]
+    fn as_postgres(&self) -> Option<&Postgres> {
+        None
     }
 }
