@@ -1,17 +1,16 @@
 //! The same work, with the claims in a [`Ledger`]: who works on what, who is dead, and what becomes of its tasks is the ledger's.
 //!
-//! The tasks stay where they are. The ledger may be in the same file, or in one of its own:
+//! The tasks stay where they are. The ledger may be in the same place, or in another:
 //!
 //! | the ledger | a task's effect is made |
 //! |---|---|
-//! | in the queue's own file | in one transaction with the verdict |
+//! | in the queue's own file or database | in one transaction with the verdict |
 //! | elsewhere | before the verdict, bound to the claim's epoch: who was taken for dead changes nothing |
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use std::{fs, process};
+use std::{fs, io, process};
 
 use parking_lot::RwLock;
 use thiserror::Error;
@@ -20,7 +19,8 @@ use winddown::{
     NotCompleted, ShutdownCoordinator, StopReason, StopToken, StoreError, WriteError,
 };
 
-use crate::queue::{Queue, QueueError, State, Task, finish_claimed};
+use crate::queue::QueueError;
+use crate::tasks::{Place, State, Task, Tasks};
 use crate::{Args, POLL, ROUND, admitted, say};
 
 const NAME: &str = "queue_worker";
@@ -59,10 +59,14 @@ impl Error {
 }
 
 /// Works until the stop, or until the queue is empty.
-pub(crate) fn work(shutdown: &ShutdownCoordinator, args: &Args, path: &Path) -> crate::Result<()> {
+pub(crate) fn work(
+    shutdown: &ShutdownCoordinator,
+    args: &Args,
+    place: &Place,
+) -> crate::Result<()> {
     let token = shutdown.token();
-    let queue = Queue::open(&args.db)?;
-    let ledger = Ledger::open(path)?;
+    let tasks = args.db.open()?;
+    let ledger = open(args, place)?;
     say(format_args!("before: {}", ledger.previous_run(NAME)?));
     let membership = Membership::new(NAME)
         .heartbeat(Duration::from_millis(args.heartbeat_ms))
@@ -89,7 +93,7 @@ pub(crate) fn work(shutdown: &ShutdownCoordinator, args: &Args, path: &Path) -> 
     let mut undertaker = Undertaker {
         ledger,
         member: member.clone(),
-        queue,
+        tasks,
     };
     undertaker.round()?;
     let undertaker = shutdown.spawn("undertaker", move |token| {
@@ -102,16 +106,16 @@ pub(crate) fn work(shutdown: &ShutdownCoordinator, args: &Args, path: &Path) -> 
 
     let jobs = member.in_flight("tasks");
     let alone = Arc::new(RwLock::new(()));
-    let in_one_file = fs::canonicalize(path)? == fs::canonicalize(&args.db)?;
+    let in_one_place = is_same(&args.db, place)?;
     let mut threads = Vec::new();
     for number in 1..=args.threads {
         let mut thread = Worker {
             member: member.clone(),
-            queue: Queue::open(&args.db)?,
+            tasks: args.db.open()?,
             jobs: jobs.clone(),
             alone: Arc::clone(&alone),
             done: Arc::clone(&done),
-            in_one_file,
+            in_one_place,
             until_empty: args.until_empty,
         };
         let thread = shutdown.spawn(format!("thread {number}"), move |token| thread.run(&token));
@@ -124,6 +128,29 @@ pub(crate) fn work(shutdown: &ShutdownCoordinator, args: &Args, path: &Path) -> 
     Ok(())
 }
 
+fn open(args: &Args, place: &Place) -> Result<Ledger, Error> {
+    Ok(match (place, &args.host_dir) {
+        (Place::File(path), _) => Ledger::open(path)?,
+        #[cfg(feature = "ledger-postgres")]
+        (Place::Url(url), None) => Ledger::connect(url)?,
+        #[cfg(feature = "ledger-postgres")]
+        (Place::Url(url), Some(directory)) => Ledger::connect_with(url, directory)?,
+        #[cfg(not(feature = "ledger-postgres"))]
+        (Place::Url(_), _) => return Err(QueueError::NoServer.into()),
+    })
+}
+
+/// Two names of one database are taken for two: that costs a transaction, and nothing else.
+fn is_same(tasks: &Place, ledger: &Place) -> io::Result<bool> {
+    match (tasks, ledger) {
+        (Place::File(tasks), Place::File(ledger)) => {
+            Ok(fs::canonicalize(tasks)? == fs::canonicalize(ledger)?)
+        }
+        (Place::Url(tasks), Place::Url(ledger)) => Ok(tasks == ledger),
+        _ => Ok(false),
+    }
+}
+
 fn key(task: i64) -> String {
     format!("task {task}")
 }
@@ -132,7 +159,7 @@ fn key(task: i64) -> String {
 struct Undertaker {
     ledger: Ledger,
     member: Member,
-    queue: Queue,
+    tasks: Box<dyn Tasks>,
 }
 
 impl Undertaker {
@@ -142,8 +169,8 @@ impl Undertaker {
             let Some(task) = task_of(failed.key()) else {
                 continue;
             };
-            match self.queue.state(task)? {
-                Some(State::Open) if self.queue.bury_task(task)? => {
+            match self.tasks.state(task)? {
+                Some(State::Open) if self.tasks.bury(task)? => {
                     say(format_args!("given up: {failed}"));
                 }
                 // Its worker died after the effect and before the verdict.
@@ -155,7 +182,7 @@ impl Undertaker {
         }
         for key in self.ledger.released()? {
             let Some(task) = task_of(&key) else { continue };
-            if self.queue.state(task)? == Some(State::Done) {
+            if self.tasks.state(task)? == Some(State::Done) {
                 match self.member.claim(key, &()) {
                     Ok(claim) => over(claim.complete())?,
                     // Somebody else does it, or the next one will.
@@ -193,12 +220,12 @@ fn over<T>(written: Result<T, WriteError>) -> Result<(), Error> {
 /// One of the threads that work.
 struct Worker {
     member: Member,
-    queue: Queue,
+    tasks: Box<dyn Tasks>,
     jobs: InFlight<Claim>,
     /// As without a ledger: a task that is suspected of having taken a process down has this one for itself.
     alone: Arc<RwLock<()>>,
     done: Arc<AtomicUsize>,
-    in_one_file: bool,
+    in_one_place: bool,
     until_empty: bool,
 }
 
@@ -212,7 +239,7 @@ enum Did {
 impl Worker {
     fn run(&mut self, token: &StopToken) -> Result<(), Error> {
         while !token.is_stopped() {
-            let tasks = self.queue.some_open()?;
+            let tasks = self.tasks.some_open()?;
             if tasks.is_empty() && self.until_empty {
                 break;
             }
@@ -265,7 +292,7 @@ impl Worker {
             return Ok(Did::Suspect);
         }
         let epoch = claim.epoch();
-        if !self.queue.begin(task.id, epoch)? {
+        if !self.tasks.begin(task.id, epoch)? {
             // Done since it was seen, with the ledger elsewhere perhaps by one that died before the verdict.
             over(claim.complete())?;
             return Ok(Did::Nothing);
@@ -281,13 +308,13 @@ impl Worker {
             // Out of time: it has been released.
             return Ok(Did::Work);
         }
-        let queue = &mut self.queue;
-        let in_one_file = self.in_one_file;
+        let tasks = &mut self.tasks;
+        let in_one_place = self.in_one_place;
         let done = item.complete(|claim| {
-            if in_one_file {
-                claim.complete_with(|tables| finish_claimed(tables, task.id, epoch))?;
+            if in_one_place {
+                tasks.finish_with(claim, task.id)?;
             } else {
-                queue.write(|tables| finish_claimed(tables, task.id, epoch))?;
+                tasks.finish(task.id, epoch)?;
                 over(claim.complete())?;
             }
             Ok::<_, Error>(())

@@ -1,4 +1,5 @@
-//! A worker on a job queue in a `SQLite` file: several threads, several processes at once, nothing lost, nothing done twice.
+//! A worker on a job queue in a `SQLite` file or in `PostgreSQL`: several threads, several processes at once, nothing lost,
+//! nothing done twice.
 //!
 //! ```text
 //! cargo run --example queue_worker -- /tmp/queue.db --enqueue 1000
@@ -16,20 +17,27 @@
 //! | a worker that is killed is noticed | `member`: a lock that the kernel takes away |
 //! | the worker signs off last of all | the `hook` that was registered first |
 //!
-//! With the feature `ledger` all of that is kept for it: `--ledger PATH` claims each task in a `Ledger` before it is run. See `ledger`.
+//! With the feature `ledger` all of that is kept for it: `--ledger PATH-OR-URL` claims each task in a `Ledger` before it is run. See
+//! `ledger`. With `ledger-postgres` both may be in a database, for workers on many machines: then `DB` is its URL, too.
 //!
 //! ```text
 //! cargo run --example queue_worker --features ledger -- /tmp/queue.db --ledger /tmp/ledger.db --max-crashes 1
+//! cargo run --example queue_worker --features ledger-postgres -- $URL --enqueue 1000
+//! cargo run --example queue_worker --features ledger-postgres -- $URL --ledger $URL --host-dir /var/lib/worker
 //! ```
 
+#[cfg(feature = "ledger-postgres")]
+mod in_postgres;
+mod in_sqlite;
 #[cfg(feature = "ledger")]
 mod ledger;
 mod member;
 mod queue;
+mod tasks;
 
 use std::error::Error as StdError;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,18 +52,19 @@ use winddown::{
 
 use crate::member::{Member, bury_the_dead};
 use crate::queue::{Job, MAX_ATTEMPTS, Next, Queue, QueueError, Verdict};
+use crate::tasks::Place;
 
-/// Work on a queue of tasks in a file
+/// Work on a queue of tasks in a file, or in a database
 ///
 /// Ctrl-C or SIGTERM: nothing more is claimed, the tasks in hand are finished, as far as there is
 /// time, and the others are put back. A task that has taken its process down is run again alone, so
 /// that no other goes down with it, and is dead after the third time.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The file with the queue
-    db: PathBuf,
+    /// The file with the queue, or the postgresql://… of the database
+    db: Place,
 
-    /// Put N tasks in, instead of working; makes the file if there is none
+    /// Put N tasks in, instead of working; makes the file, or the tables, if there are none
     #[arg(long, value_name = "N")]
     enqueue: Option<u32>,
 
@@ -88,10 +97,16 @@ struct Args {
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 25_000)]
     grace_ms: u64,
 
-    /// Keep who works on what in the ledger in this file; it may be the queue's own
+    /// Keep who works on what in a ledger in this file or database; it may be the queue's own
     #[cfg(feature = "ledger")]
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["enqueue", "audit"])]
-    ledger: Option<PathBuf>,
+    #[arg(long, value_name = "PATH-OR-URL", conflicts_with_all = ["enqueue", "audit"])]
+    ledger: Option<Place>,
+
+    /// Where all workers of this host have their locks, with a ledger in a database: one that is
+    /// killed is then noticed at once
+    #[cfg(feature = "ledger")]
+    #[arg(long, value_name = "DIRECTORY", requires = "ledger")]
+    host_dir: Option<std::path::PathBuf>,
 
     /// A task that has taken so many processes down is dead
     #[cfg(feature = "ledger")]
@@ -135,10 +150,15 @@ fn main() -> ExitCode {
                 .grace_period(Duration::from_millis(args.grace_ms))
                 .run(|shutdown| {
                     #[cfg(feature = "ledger")]
-                    if let Some(path) = &args.ledger {
-                        return ledger::work(shutdown, &args, path);
+                    if let Some(place) = &args.ledger {
+                        return ledger::work(shutdown, &args, place);
                     }
-                    work(shutdown, &args)
+                    match &args.db {
+                        Place::File(db) => work(shutdown, &args, db),
+                        Place::Url(_) => {
+                            Err("a queue in a database is worked on with --ledger".into())
+                        }
+                    }
                 });
         }
     };
@@ -154,7 +174,7 @@ fn main() -> ExitCode {
 type Result<T, E = Box<dyn StdError + Send + Sync>> = std::result::Result<T, E>;
 
 fn audit(args: &Args) -> Result<()> {
-    let audit = Queue::open(&args.db)?.audit()?;
+    let audit = args.db.open()?.audit()?;
     writeln!(io::stdout(), "{audit}")?;
     Ok(())
 }
@@ -163,14 +183,15 @@ fn enqueue(args: &Args, count: u32) -> Result<()> {
     if args.poison > count {
         return Err(format!("of {count} tasks, {} cannot be poison", args.poison).into());
     }
-    Queue::create(&args.db)?.enqueue(count, args.task_ms, args.poison)?;
+    let mut tasks = args.db.create()?;
+    tasks.enqueue(count, args.task_ms, args.poison)?;
     Ok(())
 }
 
-fn work(shutdown: &ShutdownCoordinator, args: &Args) -> Result<()> {
+fn work(shutdown: &ShutdownCoordinator, args: &Args, db: &Path) -> Result<()> {
     let token = shutdown.token();
-    let mut queue = Queue::open(&args.db)?;
-    let member = Member::sign_on(&args.db, &mut queue)?;
+    let mut queue = Queue::open(db)?;
+    let member = Member::sign_on(db, &mut queue)?;
     let worker = member.id();
     // The first hook is the last to run: others see this worker as alive until its last task is finished or put back.
     shutdown.hook("sign off", move || member.sign_off());
@@ -187,16 +208,16 @@ fn work(shutdown: &ShutdownCoordinator, args: &Args) -> Result<()> {
         }
     });
     // Tasks come back on whatever thread drops them, or on the coordinator's: they share a connection.
-    let back = Mutex::new(Queue::open(&args.db)?);
+    let back = Mutex::new(Queue::open(db)?);
     let jobs = shutdown
         .in_flight("tasks")
         .max_interruptions(MAX_ATTEMPTS)
         .on_interrupted(move |job| put_back(&mut back.lock(), &job));
 
     // Once before anything is claimed, so that what a crash has left comes first.
-    bury(args, worker, &mut queue)?;
+    bury(db, worker, &mut queue)?;
     let undertaker = shutdown.spawn("undertaker", {
-        let db = args.db.clone();
+        let db = db.to_owned();
         move |token| {
             while token.sleep(ROUND).is_ok() {
                 tell(worker, bury_the_dead(&db, &mut queue)?);
@@ -210,7 +231,7 @@ fn work(shutdown: &ShutdownCoordinator, args: &Args) -> Result<()> {
     for number in 1..=args.threads {
         let mut thread = Worker {
             member: worker,
-            queue: Queue::open(&args.db)?,
+            queue: Queue::open(db)?,
             jobs: jobs.clone(),
             alone: Arc::clone(&alone),
             done: Arc::clone(&done),
@@ -227,8 +248,8 @@ fn work(shutdown: &ShutdownCoordinator, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn bury(args: &Args, worker: i64, queue: &mut Queue) -> Result<()> {
-    tell(worker, bury_the_dead(&args.db, queue)?);
+fn bury(db: &Path, worker: i64, queue: &mut Queue) -> Result<()> {
+    tell(worker, bury_the_dead(db, queue)?);
     Ok(())
 }
 

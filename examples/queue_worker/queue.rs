@@ -18,25 +18,6 @@ pub(crate) const MAX_ATTEMPTS: u32 = 3;
 /// How long a thread waits for the others to be done writing.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// `attempts` counts those that failed or crashed, and the one in hand: a task that aborts the process could not be counted later.
-/// `epoch` counts the claims and never goes back. `effects` has no unique key on purpose: whatever is done twice is to be seen.
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS tasks (
-        id       INTEGER PRIMARY KEY AUTOINCREMENT,
-        task_ms  INTEGER NOT NULL,
-        poison   INTEGER NOT NULL,
-        state    TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'claimed', 'done', 'dead')),
-        owner    INTEGER,
-        epoch    INTEGER NOT NULL DEFAULT 0,
-        attempts INTEGER NOT NULL DEFAULT 0
-    ) STRICT;
-    CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks (state, attempts, id);
-    CREATE TABLE IF NOT EXISTS effects (task_id INTEGER NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS workers (
-        id  INTEGER PRIMARY KEY AUTOINCREMENT,
-        pid INTEGER NOT NULL
-    ) STRICT;";
-
 const CLAIM: &str = "
     UPDATE tasks SET state = 'claimed', owner = ?1, epoch = epoch + 1, attempts = attempts + 1
     WHERE id = (
@@ -45,16 +26,6 @@ const CLAIM: &str = "
         )
         AND EXISTS (SELECT 1 FROM workers WHERE id = ?1)
     RETURNING id, epoch, attempts, task_ms, poison";
-
-const AUDIT: &str = "
-    SELECT
-        (SELECT count(*) FROM tasks),
-        (SELECT count(DISTINCT task_id) FROM effects),
-        (SELECT count(*) FROM (SELECT 1 FROM effects GROUP BY task_id HAVING count(*) > 1)),
-        (SELECT count(*) FROM tasks
-            WHERE state NOT IN ('open', 'claimed', 'dead') AND id NOT IN (SELECT task_id FROM effects)),
-        (SELECT count(*) FROM tasks WHERE state = 'dead'),
-        (SELECT count(*) FROM tasks WHERE state IN ('open', 'claimed'))";
 
 /// What may go wrong with the queue.
 #[derive(Debug, Error)]
@@ -66,6 +37,12 @@ pub(crate) enum QueueError {
     },
     #[error("the queue: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    #[cfg(feature = "ledger-postgres")]
+    #[error("the queue: {0}")]
+    Postgres(#[from] postgres::Error),
+    #[cfg(not(feature = "ledger-postgres"))]
+    #[error("a queue in PostgreSQL needs the feature ledger-postgres")]
+    NoServer,
     #[error("the lock file {path:?}: {source}")]
     Lock { path: PathBuf, source: io::Error },
     #[error("task {0} belongs to somebody else by now")]
@@ -76,7 +53,7 @@ pub(crate) type Result<T, E = QueueError> = std::result::Result<T, E>;
 
 /// One connection to the queue.
 pub(crate) struct Queue {
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 /// A claimed task.
@@ -119,111 +96,16 @@ pub(crate) enum Verdict {
     Dead,
 }
 
-#[cfg(feature = "ledger")]
-pub(crate) use claimed_elsewhere::{State, Task, finish_claimed};
-
-/// For tasks whose claims are in a ledger: here they are open until they are done or dead.
-#[cfg(feature = "ledger")]
-mod claimed_elsewhere {
-    use super::{Duration, OptionalExtension, Queue, QueueError, Result, Transaction, params};
-
-    /// A task that nobody has finished yet, as far as the queue knows.
-    #[derive(Debug)]
-    pub(crate) struct Task {
-        pub(crate) id: i64,
-        pub(crate) takes: Duration,
-        pub(crate) is_poison: bool,
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum State {
-        Open,
-        Done,
-        Dead,
-    }
-
-    /// Ends the task, and makes its effect, unless a later claim has begun on it.
-    pub(crate) fn finish_claimed(tables: &Transaction<'_>, task: i64, epoch: i64) -> Result<()> {
-        let ended = tables
-            .prepare_cached(
-                "UPDATE tasks SET state = 'done' WHERE id = ?1 AND state = 'open' AND epoch = ?2",
-            )?
-            .execute([task, epoch])?;
-        if ended == 0 {
-            return Err(QueueError::ClaimLost(task));
-        }
-        tables
-            .prepare_cached("INSERT INTO effects (task_id) VALUES (?1)")?
-            .execute([task])?;
-        Ok(())
-    }
-
-    impl Queue {
-        /// Some that are open, in no order: so that not everybody is after the same.
-        pub(crate) fn some_open(&self) -> Result<Vec<Task>> {
-            let mut open = self.connection.prepare_cached(
-                "SELECT id, task_ms, poison FROM tasks WHERE state = 'open' ORDER BY random() LIMIT 20",
-            )?;
-            let tasks = open.query_map([], |row| {
-                Ok(Task {
-                    id: row.get(0)?,
-                    takes: Duration::from_millis(row.get::<_, u32>(1)?.into()),
-                    is_poison: row.get(2)?,
-                })
-            })?;
-            Ok(tasks.collect::<rusqlite::Result<_>>()?)
-        }
-
-        /// Whoever begins with an earlier claim, or finishes by one, is refused from now on. False: it is not open.
-        pub(crate) fn begin(&mut self, task: i64, epoch: i64) -> Result<bool> {
-            self.write(|tables| {
-                let begun = tables
-                    .prepare_cached(
-                        "UPDATE tasks SET epoch = ?2 WHERE id = ?1 AND state = 'open' AND epoch < ?2",
-                    )?
-                    .execute(params![task, epoch])?;
-                Ok(begun > 0)
-            })
-        }
-
-        pub(crate) fn state(&self, task: i64) -> Result<Option<State>> {
-            let state = self
-                .connection
-                .prepare_cached("SELECT state FROM tasks WHERE id = ?1")?
-                .query_row([task], |row| row.get::<_, String>(0))
-                .optional()?;
-            Ok(state.map(|state| match &*state {
-                "done" => State::Done,
-                "dead" => State::Dead,
-                _ => State::Open,
-            }))
-        }
-
-        /// Puts the task with the dead ones. False: it was not open.
-        pub(crate) fn bury_task(&mut self, task: i64) -> Result<bool> {
-            self.write(|tables| {
-                let buried = tables.execute(
-                    "UPDATE tasks SET state = 'dead' WHERE id = ?1 AND state = 'open'",
-                    [task],
-                )?;
-                Ok(buried > 0)
-            })
-        }
-    }
-}
-
 impl Queue {
     /// Opens a queue that is there.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
-    /// Opens a queue, and makes it if there is none.
+    /// Opens a queue, and makes the file if there is none.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut queue = Self::open_with(path, flags)?;
-        queue.write(|tables| Ok(tables.execute_batch(SCHEMA)?))?;
-        Ok(queue)
+        Self::open_with(path, flags)
     }
 
     fn open_with(path: &Path, flags: OpenFlags) -> Result<Self> {
@@ -255,20 +137,6 @@ impl Queue {
         let output = f(&transaction)?;
         transaction.commit()?;
         Ok(output)
-    }
-
-    /// Puts `count` tasks in, `poison` of them, evenly spread, such that abort the process.
-    pub(crate) fn enqueue(&mut self, count: u32, task_ms: u32, poison: u32) -> Result<()> {
-        self.write(|tables| {
-            let mut insert =
-                tables.prepare("INSERT INTO tasks (task_ms, poison) VALUES (?1, ?2)")?;
-            let before = |task| u64::from(task) * u64::from(poison) / u64::from(count);
-            for task in 0..count {
-                let is_poison = before(task + 1) > before(task);
-                insert.execute(params![task_ms, is_poison])?;
-            }
-            Ok(())
-        })
     }
 
     /// Looks what there is to do, without getting in the way of those who write.
@@ -359,20 +227,6 @@ impl Queue {
         let ids = workers.query_map([], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
-
-    /// Counts the whole queue, as of one moment.
-    pub(crate) fn audit(&self) -> Result<Audit> {
-        Ok(self.connection.query_row(AUDIT, [], |row| {
-            Ok(Audit {
-                enqueued: row.get(0)?,
-                done: row.get(1)?,
-                doubled: row.get(2)?,
-                lost: row.get(3)?,
-                dead: row.get(4)?,
-                open: row.get(5)?,
-            })
-        })?)
-    }
 }
 
 /// Ends the claim that `job` stands for.
@@ -391,16 +245,16 @@ fn end_claim(tables: &Transaction<'_>, job: &Job, state: &str, attempts: u32) ->
 
 /// What has become of the tasks. Shown as a line of JSON.
 pub(crate) struct Audit {
-    enqueued: u64,
+    pub(crate) enqueued: i64,
     /// With an effect.
-    done: u64,
+    pub(crate) done: i64,
     /// With more than one effect.
-    doubled: u64,
+    pub(crate) doubled: i64,
     /// Without an effect, and neither open nor dead.
-    lost: u64,
-    dead: u64,
+    pub(crate) lost: i64,
+    pub(crate) dead: i64,
     /// Still to be done, or in hand.
-    open: u64,
+    pub(crate) open: i64,
 }
 
 impl fmt::Display for Audit {
