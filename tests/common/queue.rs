@@ -2,28 +2,59 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 use winddown::{Ledger, MemberInfo};
 
 use crate::FAR;
+#[cfg(feature = "ledger-postgres")]
+use crate::cluster::InSchema;
 use crate::example;
 use crate::process::Process;
 
-/// A queue, and a ledger in its file or in one beside it.
+/// A queue, and a ledger in its file or database, or in a file beside it.
 pub(crate) struct Place {
-    pub(crate) directory: TempDir,
+    directory: TempDir,
     ledger: &'static str,
+    #[cfg(feature = "ledger-postgres")]
+    schema: Option<InSchema>,
 }
 
-/// The two of them.
+/// The two of them in files.
 pub(crate) const LEDGERS: [&str; 2] = ["queue.db", "ledger.db"];
+
+/// Both in one database.
+pub(crate) const SERVER: &str = "a server";
+
+/// Where a queue and its ledger may be: on a server only where there is one.
+pub(crate) fn places() -> Vec<&'static str> {
+    let mut places = LEDGERS.to_vec();
+    if has_server() {
+        places.push(SERVER);
+    }
+    places
+}
+
+#[cfg(feature = "ledger-postgres")]
+pub(crate) fn has_server() -> bool {
+    crate::cluster::is_there()
+}
+
+#[cfg(not(feature = "ledger-postgres"))]
+pub(crate) fn has_server() -> bool {
+    false
+}
 
 impl Place {
     pub(crate) fn of(ledger: &'static str, count: u32, task_ms: u32, poison: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let place = Self { directory, ledger };
+        let place = Self {
+            directory: tempfile::tempdir().unwrap(),
+            ledger,
+            #[cfg(feature = "ledger-postgres")]
+            schema: (ledger == SERVER).then(|| InSchema::new().unwrap()),
+        };
         place.more(count, task_ms, poison);
         place
     }
@@ -41,8 +72,18 @@ impl Place {
         path.to_str().unwrap().to_owned()
     }
 
+    /// As the example is told: its queue, and its ledger.
+    fn addresses(&self) -> [String; 2] {
+        #[cfg(feature = "ledger-postgres")]
+        if let Some(schema) = &self.schema {
+            return [schema.url(), schema.url()];
+        }
+        [self.path("queue.db"), self.path(self.ledger)]
+    }
+
     pub(crate) fn start(&self, options: &[&str]) -> Process {
-        let mut command = example::command("queue_worker", &[&self.path("queue.db")]);
+        let [queue, _] = self.addresses();
+        let mut command = example::command("queue_worker", &[&queue]);
         command
             .args(options)
             .stdout(Stdio::piped())
@@ -52,8 +93,9 @@ impl Place {
 
     /// A worker of this ledger.
     pub(crate) fn worker(&self, options: &[&str]) -> Process {
-        let ledger = self.path(self.ledger);
-        let mut all = vec!["--ledger", &ledger];
+        let [_, ledger] = self.addresses();
+        let directory = self.path("");
+        let mut all = vec!["--ledger", &*ledger, "--host-dir", &*directory];
         if !options.contains(&"--heartbeat-ms") {
             all.extend(["--heartbeat-ms", "50"]);
         }
@@ -61,13 +103,12 @@ impl Place {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        Ledger::open(self.path(self.ledger)).unwrap()
-    }
-
-    pub(crate) fn sql(&self) -> Connection {
-        let tables = Connection::open(self.path("queue.db")).unwrap();
-        tables.busy_timeout(FAR).unwrap();
-        tables
+        let [_, address] = self.addresses();
+        #[cfg(feature = "ledger-postgres")]
+        if self.schema.is_some() {
+            return Ledger::connect_with(&address, self.path("")).unwrap();
+        }
+        Ledger::open(address).unwrap()
     }
 
     pub(crate) fn assert_audit(&self, enqueued: u32, done: u32, dead: u32, open: u32) {
@@ -86,22 +127,49 @@ impl Place {
         assert!(members.is_empty(), "{members:?}");
     }
 
-    /// One number out of the queue's file.
+    fn sql(name: &str, patience: Duration) -> Connection {
+        let tables = Connection::open(name).unwrap();
+        tables.busy_timeout(patience).unwrap();
+        tables
+    }
+
+    /// One number out of the queue.
     pub(crate) fn count(&self, sql: &str) -> i64 {
-        self.sql().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.number("queue.db", sql)
     }
 
+    /// One number out of the ledger.
+    pub(crate) fn count_claims(&self, sql: &str) -> i64 {
+        self.number(self.ledger, sql)
+    }
+
+    fn number(&self, name: &str, sql: &str) -> i64 {
+        #[cfg(feature = "ledger-postgres")]
+        if let Some(schema) = &self.schema {
+            return schema.sql().query_one(sql, &[]).unwrap().get(0);
+        }
+        let tables = Self::sql(&self.path(name), FAR);
+        tables.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// On the queue.
     pub(crate) fn execute(&self, sql: &str) {
-        self.sql().execute_batch(sql).unwrap();
+        #[cfg(feature = "ledger-postgres")]
+        if let Some(schema) = &self.schema {
+            return schema.sql().batch_execute(sql).unwrap();
+        }
+        let tables = Self::sql(&self.path("queue.db"), FAR);
+        tables.execute_batch(sql).unwrap();
     }
 
-    /// Nobody writes at this moment, in the ledger's file or in the queue's.
+    /// Nobody writes at this moment, in the ledger's file or in the queue's. On a server nobody is
+    /// kept from writing for long.
     pub(crate) fn is_free(&self) -> bool {
-        LEDGERS.iter().all(|name| {
-            let tables = Connection::open(self.path(name)).unwrap();
-            tables.busy_timeout(std::time::Duration::ZERO).unwrap();
-            tables.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
-        })
+        self.ledger == SERVER
+            || LEDGERS.iter().all(|name| {
+                let tables = Self::sql(&self.path(name), Duration::ZERO);
+                tables.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
+            })
     }
 
     /// How many tasks are in hand.

@@ -13,6 +13,9 @@
     reason = "tests"
 )]
 
+#[cfg(feature = "ledger-postgres")]
+#[path = "../common/cluster.rs"]
+mod cluster;
 #[path = "../common/example.rs"]
 mod example;
 mod minimal;

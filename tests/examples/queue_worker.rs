@@ -6,11 +6,11 @@ use nix::sys::signal::Signal;
 use winddown::Cause;
 
 use crate::process::until;
-use crate::queue::{LEDGERS, Place};
+use crate::queue::{Place, places};
 
 #[test]
 fn tasks_that_are_claimed_in_a_ledger_are_done_once() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let place = Place::of(ledger, 60, 1, 0);
         let mut workers = [(); 2].map(|()| place.worker(&["--until-empty"]));
         for worker in &mut workers {
@@ -25,7 +25,7 @@ fn tasks_that_are_claimed_in_a_ledger_are_done_once() {
 
 #[test]
 fn a_poison_task_is_dead_after_so_many_crashes() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let place = Place::of(ledger, 20, 1, 1);
         let mut crashes = 0;
         loop {
@@ -55,7 +55,7 @@ fn a_poison_task_is_dead_after_so_many_crashes() {
 
 #[test]
 fn a_killed_worker_is_noticed_by_the_others_at_once() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let place = Place::of(ledger, 4, 3_600_000, 0);
         let mut killed = place.worker(&[]);
         until("four tasks in hand", || place.in_hand() == 4);

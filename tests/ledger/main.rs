@@ -11,6 +11,7 @@
 
 mod at_random;
 #[cfg(feature = "ledger-postgres")]
+#[path = "../common/cluster.rs"]
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;

@@ -18,11 +18,15 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "tests"
 )]
 
 #[path = "solid_queue/chaos.rs"]
 mod chaos;
+#[cfg(feature = "ledger-postgres")]
+#[path = "../common/cluster.rs"]
+mod cluster;
 #[path = "../common/example.rs"]
 mod example;
 #[path = "../common/process.rs"]
@@ -36,11 +40,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use rusqlite::Connection;
 use winddown::{Cause, PreviousRun};
 
 use crate::process::{Process, until};
-use crate::queue::{LEDGERS, Place};
+use crate::queue::{LEDGERS, Place, places};
 
 /// Reaching it fails the test.
 pub(crate) const FAR: Duration = Duration::from_secs(60);
@@ -127,12 +130,12 @@ fn five_terms_are_one() {
 
 #[test]
 fn a_worker_that_is_killed_alone_takes_only_its_own_jobs_with_it() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let place = Place::of(ledger, 2, HOUR, 0);
         let mut killed = place.worker(&["--max-crashes", "1", "--threads", "2"]);
         let number = begun(&killed);
         until("two tasks in hand", || place.in_hand() == 2);
-        place.execute("INSERT INTO tasks (task_ms, poison) VALUES (300, 0), (300, 0)");
+        place.execute("INSERT INTO tasks (task_ms, poison) VALUES (300, FALSE), (300, FALSE)");
         let mut other = place.worker(&["--max-crashes", "1", "--until-empty"]);
         until("the others in hand", || {
             place.in_hand() == 4 || place.count("SELECT count(*) FROM effects") > 0
@@ -148,7 +151,7 @@ fn a_worker_that_is_killed_alone_takes_only_its_own_jobs_with_it() {
 
 #[test]
 fn when_all_are_killed_the_next_start_recovers() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         for max_crashes in ["1", "2"] {
             let place = Place::of(ledger, 4, HOUR, 0);
             let options = ["--threads", "2", "--max-crashes", max_crashes];
@@ -210,7 +213,7 @@ fn a_claim_whose_owner_never_existed_is_given_up_or_done() {
 /// As its pull request 761: the one that was presumed dead finishes the job after all.
 #[test]
 fn the_late_write_of_a_stale_owner_changes_nothing() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let takes = Duration::from_secs(3);
         let place = Place::of(ledger, 1, 3000, 0);
         let options = ["--dead-after-ms", "600", "--max-crashes", "2"];
@@ -243,7 +246,7 @@ fn the_late_write_of_a_stale_owner_changes_nothing() {
 /// Nor is it there before the other has finished: the effect is bound to the epoch of the claim.
 #[test]
 fn a_stale_owner_does_not_finish_what_another_has_begun() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let takes = Duration::from_secs(3);
         let place = Place::of(ledger, 1, 3000, 0);
         let mut stale = place.worker(&["--dead-after-ms", "600", "--max-crashes", "2"]);
@@ -326,7 +329,7 @@ fn a_drain_of_five_heartbeats_is_not_declared_dead() {
 
 #[test]
 fn who_leaves_in_order_has_finished_its_claims_or_released_them() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let place = Place::of(ledger, 4, 600, 0);
         place.execute(&format!("UPDATE tasks SET task_ms = {HOUR} WHERE id > 2"));
         let mut worker = place.worker(&["--grace-ms", "3000", "--max-crashes", "1"]);
@@ -340,10 +343,9 @@ fn who_leaves_in_order_has_finished_its_claims_or_released_them() {
         assert_eq!(released, ["task 3", "task 4"]);
         place.assert_nobody_is_left();
         // No crash, and an interruption each.
-        let counts = "SELECT sum(crashes) * 100 + sum(interruptions) FROM winddown_claims";
-        let tables = Connection::open(place.path(ledger)).unwrap();
-        let counts: i64 = tables.query_row(counts, [], |row| row.get(0)).unwrap();
-        assert_eq!(counts, 2);
+        let counts =
+            "SELECT CAST(sum(crashes) * 100 + sum(interruptions) AS BIGINT) FROM winddown_claims";
+        assert_eq!(place.count_claims(counts), 2);
         place.execute("UPDATE tasks SET task_ms = 1");
         assert_ends_well(&mut place.worker(&["--until-empty", "--max-crashes", "1"]));
         place.assert_audit(4, 4, 0, 0);
@@ -387,7 +389,7 @@ fn who_is_forced_is_known_from_who_was_killed_and_recovered_alike() {
 
 #[test]
 fn what_a_killed_process_held_is_decided_once_whoever_looks() {
-    for ledger in LEDGERS {
+    for ledger in places() {
         let place = Place::of(ledger, 3, HOUR, 0);
         let mut killed = place.worker(&["--max-crashes", "1"]);
         let number = begun(&killed);

@@ -1,5 +1,6 @@
 //! A throw-away `PostgreSQL` server on a Unix socket: of an account without rights, gone when the
 //! last test that uses it is, whatever becomes of that.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::ffi::OsString;
 use std::fs;
@@ -43,6 +44,18 @@ fn programs() -> Option<PathBuf> {
         .find(|place| place.join("initdb").exists() && place.join("postgres").exists())
 }
 
+/// Whether there is a server to be had here. Where there is none, that is said once.
+pub(crate) fn is_there() -> bool {
+    static IS_THERE: OnceLock<bool> = OnceLock::new();
+    *IS_THERE.get_or_init(|| {
+        let is_there = programs().is_some();
+        if !is_there {
+            eprintln!("skipped: the tests with PostgreSQL, as there is no initdb here");
+        }
+        is_there
+    })
+}
+
 /// `postgres` does not run as root.
 fn account() -> Option<User> {
     if !Uid::effective().is_root() {
@@ -77,13 +90,10 @@ impl Cluster {
     }
 
     pub(crate) fn new() -> Option<Self> {
-        let Some(programs) = programs() else {
-            static SAID: OnceLock<()> = OnceLock::new();
-            SAID.get_or_init(|| {
-                eprintln!("skipped: the tests with PostgreSQL, as there is no initdb here");
-            });
+        if !is_there() {
             return None;
-        };
+        }
+        let programs = programs()?;
         let directory = TempDir::new().unwrap();
         if let Some(account) = account() {
             let (uid, gid) = (account.uid.as_raw(), account.gid.as_raw());
