@@ -125,7 +125,8 @@ impl Ledger {
     ///
     /// Then a member is dead only when its heart has stood still for its
     /// [`dead_after`](Membership::dead_after), on the same host too; a forced run looks killed; and
-    /// a verdict that the server cannot take is an error, not kept.
+    /// a verdict that the server cannot take is an error, not kept. There is no TLS; what to do
+    /// about that is said [there](Self::connect_with), too.
     ///
     /// # Errors
     ///
@@ -156,12 +157,21 @@ impl Ledger {
     ///
     /// Each call has one connection for as long as it takes, up to 8 are kept. Times are by the
     /// clock of the server. A lost connection is made again, and what was under way is done once.
-    /// There is no TLS: `sslmode=require` is refused. The server is `PostgreSQL` 13 or newer; what
-    /// is decided is as durable there as its `synchronous_commit` says, and a copy that takes over
-    /// without the last of it (asynchronous replication) has forgotten that.
-    /// For [`Claim::complete_with`] there is [`Claim::complete_with_postgres`]. A key or a name is
-    /// text without a zero byte, and a key of some 2,700 bytes at most, as it is in an index; others
-    /// are refused by the server.
+    /// The server is `PostgreSQL` 13 or newer; what is decided is as durable there as its
+    /// `synchronous_commit` says, and a copy that takes over without the last of it (asynchronous
+    /// replication) has forgotten that. In place of [`Claim::complete_with`] there is
+    /// [`Claim::complete_with_postgres`]. A key or a name is text without a zero byte, and a key of
+    /// some 2,700 bytes at most, as it is in an index; others are refused by the server.
+    ///
+    /// # Without TLS
+    ///
+    /// What is sent can be read, and changed, by whoever is between here and the server.
+    /// `sslmode=require` is refused; `prefer`, which counts where none is given, goes on without.
+    /// So keep to the server's Unix socket (`postgresql://worker@%2Fvar%2Frun%2Fpostgresql/jobs`), to a
+    /// private network, or to something on this host that speaks TLS with the server in this one's
+    /// place: `stunnel` (`protocol = pgsql`), or `pgbouncer` with `server_tls_sslmode = verify-full`
+    /// and `pool_mode = session`; it refuses `options` in the URL, so give the role its
+    /// `search_path`.
     ///
     /// # Errors
     ///
