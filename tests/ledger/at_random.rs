@@ -6,19 +6,37 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 
 use crate::FAR;
+#[cfg(feature = "ledger-postgres")]
+use crate::cluster::InSchema;
 use crate::conformance::Way;
 use crate::sqlite::InFile;
+use crate::work::Work;
 use crate::worker::Worker;
 
 #[test]
 fn whatever_becomes_of_the_workers_each_item_is_done_once() {
-    at_random(Duration::from_secs(4));
+    at_random(&InFile::new(), Duration::from_secs(4));
 }
 
 #[test]
 #[ignore = "takes a minute"]
 fn whatever_becomes_of_the_workers_each_item_is_done_once_for_a_minute() {
-    at_random(FAR);
+    at_random(&InFile::new(), FAR);
+}
+
+#[cfg(feature = "ledger-postgres")]
+#[test]
+fn whatever_becomes_of_the_workers_of_a_server_each_item_is_done_once() {
+    let Some(way) = InSchema::new() else { return };
+    at_random(&way, Duration::from_secs(4));
+}
+
+#[cfg(feature = "ledger-postgres")]
+#[test]
+#[ignore = "takes a minute"]
+fn whatever_becomes_of_the_workers_of_a_server_each_item_is_done_once_for_a_minute() {
+    let Some(way) = InSchema::new() else { return };
+    at_random(&way, FAR);
 }
 
 /// A generator that can be started again from what it printed.
@@ -33,21 +51,18 @@ impl Random {
     }
 }
 
-fn at_random(time: Duration) {
+fn at_random(way: &dyn Way, time: Duration) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = u64::from(now.subsec_nanos());
     println!("seed {seed}");
     let mut random = Random(seed | 1);
-    let file = InFile::new();
-    let ledger = file.open();
-    file.by_hand("CREATE TABLE work (key TEXT PRIMARY KEY, done INTEGER NOT NULL)");
-    let sql = file.sql();
+    let ledger = way.open();
+    let mut work = Work::at(&way.address());
+    work.make();
     let mut items = 0;
-    let more = "WITH RECURSIVE n(n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1 + 9) \
-         INSERT INTO work SELECT 'item ' || n, 0 FROM n";
     let start = || {
         Worker::start(
-            &file,
+            way,
             "worker",
             "work max_crashes=1000000 dead_after=600 heartbeat=50",
         )
@@ -55,8 +70,10 @@ fn at_random(time: Duration) {
     let mut workers: Vec<Worker> = (0..3).map(|_| start()).collect();
     let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
     let began = Instant::now();
-    while began.elapsed() < time {
-        sql.execute(more, [items]).unwrap();
+    // Every class is to be seen.
+    while began.elapsed() < time || ends.len() < 4 {
+        assert!(began.elapsed() < time + FAR, "seed {seed}: {ends:?}");
+        work.put(items, items + 10);
         items += 10;
         std::thread::sleep(Duration::from_millis(random.below(40)));
         let place = usize::try_from(random.below(3)).unwrap();
@@ -99,17 +116,9 @@ fn at_random(time: Duration) {
         }
     }
     println!("{items} items, {ends:?}");
-    let done = "SELECT done, count(*) FROM work GROUP BY done";
-    let mut done = sql.prepare(done).unwrap();
-    let done = done.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?)));
-    let done: Vec<(u32, u32)> = done.unwrap().map(Result::unwrap).collect();
-    assert_eq!(done, [(1, items)], "seed {seed}: {ends:?}");
+    let once = format!("1 x {items}");
+    assert_eq!(work.tally(), [once], "seed {seed}: {ends:?}");
     let members = ledger.members().unwrap();
     assert!(members.is_empty(), "seed {seed}: {members:?}");
     assert!(ledger.failed().unwrap().is_empty(), "seed {seed}");
-    assert_eq!(
-        ends.len(),
-        4,
-        "seed {seed}: every class is to be seen: {ends:?}"
-    );
 }

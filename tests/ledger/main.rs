@@ -22,6 +22,7 @@ mod postgres;
 #[path = "../common/process.rs"]
 mod process;
 mod sqlite;
+mod work;
 mod worker;
 
 use common::FAR;

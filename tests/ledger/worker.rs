@@ -13,6 +13,7 @@ use winddown::{
 
 use crate::conformance::Way;
 use crate::process::{Process, command};
+use crate::work::Work;
 
 const STORE: &str = "WINDDOWN_LEDGER";
 const NAME: &str = "WINDDOWN_LEDGER_NAME";
@@ -167,18 +168,10 @@ fn work(address: &str, member: &Member, shutdown: &ShutdownHandle) {
     let Ok(_hold) = shutdown.hold("work") else {
         return;
     };
-    let sql = rusqlite::Connection::open(address).unwrap();
-    sql.busy_timeout(crate::FAR).unwrap();
+    let mut table = Work::at(address);
     let token = shutdown.token();
     while !token.is_stopped() {
-        let mut open = sql
-            .prepare_cached("SELECT key FROM work WHERE done = 0 ORDER BY random() LIMIT 20")
-            .unwrap();
-        let keys: Vec<String> = open
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let keys = table.some_open();
         if keys.is_empty() && FINISH.load(Ordering::Acquire) {
             shutdown.stop(StopReason::Completed);
         }
@@ -187,16 +180,13 @@ fn work(address: &str, member: &Member, shutdown: &ShutdownHandle) {
                 continue;
             };
             // Another may have done it between the look and the claim; from now on nobody can.
-            let done = "SELECT done FROM work WHERE key = ?1";
-            let done: u32 = sql.query_row(done, [&key], |row| row.get(0)).unwrap();
-            if done > 0 {
+            if table.is_done(&key) {
                 let _ = claim.complete();
                 continue;
             }
             // The work: long enough to be killed in.
             std::thread::sleep(Duration::from_millis(3));
-            let more = "UPDATE work SET done = done + 1 WHERE key = ?1";
-            let _ = claim.complete_with(|tx| tx.execute(more, [&key]));
+            table.complete(&claim);
         }
         let _ = token.sleep(Duration::from_millis(2));
     }
