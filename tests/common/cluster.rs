@@ -23,6 +23,7 @@ pub(crate) struct Cluster {
     server: Mutex<Option<Server>>,
     programs: PathBuf,
     directory: TempDir,
+    is_durable: bool,
 }
 
 /// A child is ended with the thread that started it, so that one outlives the tests.
@@ -84,12 +85,13 @@ impl Cluster {
         if let Some(cluster) = shared.upgrade() {
             return Some(cluster);
         }
-        let cluster = Arc::new(Self::new()?);
+        let cluster = Arc::new(Self::new(false)?);
         *shared = Arc::downgrade(&cluster);
         Some(cluster)
     }
 
-    pub(crate) fn new() -> Option<Self> {
+    /// Durable: what is committed is on the disk. Elsewhere nobody cuts the power.
+    pub(crate) fn new(is_durable: bool) -> Option<Self> {
         if !is_there() {
             return None;
         }
@@ -116,6 +118,7 @@ impl Cluster {
             server: Mutex::new(None),
             programs,
             directory,
+            is_durable,
         };
         cluster.start();
         Some(cluster)
@@ -142,8 +145,12 @@ impl Cluster {
         directory.push(self.socket());
         command.arg("-D").arg(self.socket().join("data"));
         command.arg("-c").arg(directory);
-        // Plain disk writes are slow enough; nobody cuts the power here.
-        command.args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+        let fsync = if self.is_durable {
+            "fsync=on"
+        } else {
+            "fsync=off"
+        };
+        command.args(["-c", "listen_addresses=", "-c", fsync]);
         command.args(["-c", "max_connections=200", "-c", "shared_buffers=16MB"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let (starter, over) = std::sync::mpsc::channel::<()>();
@@ -209,7 +216,11 @@ impl InSchema {
 
     /// On a server of its own, that may be stopped.
     pub(crate) fn alone() -> Option<Self> {
-        Some(Self::of(Arc::new(Cluster::new()?)))
+        Some(Self::of(Arc::new(Cluster::new(false)?)))
+    }
+
+    pub(crate) fn durable() -> Option<Self> {
+        Some(Self::of(Arc::new(Cluster::new(true)?)))
     }
 
     fn of(cluster: Arc<Cluster>) -> Self {

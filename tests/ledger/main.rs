@@ -21,6 +21,7 @@ mod faults;
 mod postgres;
 #[path = "../common/process.rs"]
 mod process;
+mod speed;
 mod sqlite;
 mod work;
 mod worker;
