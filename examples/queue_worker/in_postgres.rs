@@ -1,5 +1,6 @@
 //! The tasks in `PostgreSQL`, for workers on many machines. Who works on what is kept in a ledger.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
@@ -45,6 +46,14 @@ impl Tables {
     pub(crate) fn connect(url: &str) -> Result<Self> {
         let client = Client::connect(url, NoTls)?;
         Ok(Self { client })
+    }
+}
+
+/// By itself it says "db error", and no more.
+pub(crate) fn said(error: &postgres::Error) -> String {
+    match error.source() {
+        Some(why) => format!("{error}: {why}"),
+        None => error.to_string(),
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum QueueError {
     #[error("the queue: {0}")]
     Sqlite(#[from] rusqlite::Error),
     #[cfg(feature = "ledger-postgres")]
-    #[error("the queue: {0}")]
+    #[error("the queue: {}", crate::in_postgres::said(.0))]
     Postgres(#[from] postgres::Error),
     #[cfg(not(feature = "ledger-postgres"))]
     #[error("a queue in PostgreSQL needs the feature ledger-postgres")]
