@@ -12,7 +12,7 @@ use crate::handle::ShutdownHandle;
 use crate::inside;
 use crate::reason::StopReason;
 use crate::report::ShutdownReport;
-use crate::shutdown::{self, Core};
+use crate::shutdown::{self, Core, ReportFuture};
 use crate::signal::{handler, install, listener};
 use crate::sync::Ordering;
 
@@ -77,7 +77,12 @@ impl ShutdownCoordinator {
             threads: Vec::new(),
         };
         let signals = Arc::clone(&core.signals);
-        coordinator.thread("winddown-watch", move || listener::listen(&signals))?;
+        let awaited = Arc::clone(&core);
+        coordinator.thread("winddown-watch", move || {
+            while listener::listen(&signals) {
+                awaited.conclude_for_futures();
+            }
+        })?;
         coordinator.thread("winddown-runner", move || shutdown::run(&core))?;
         Ok(coordinator)
     }
@@ -131,6 +136,49 @@ impl ShutdownCoordinator {
         self.core().finish()
     }
 
+    /// [`wait`](Self::wait) as a future, for any executor: no thread is blocked.
+    ///
+    /// The owner counts as come back when the future is polled for the first time after the stop.
+    /// Dropped before that, it has changed nothing; dropped later, the shutdown goes on, and whoever
+    /// asks next gets the same report (P18). Polled inside a hook, task or `on_stop` it is ready at
+    /// once, with what has happened so far (P17). Where the executor hangs and the report is not
+    /// fetched, the process ends when the grace period is over, as without an owner (P15).
+    ///
+    /// To drop the coordinator blocks; after the report was fetched, for a moment only.
+    pub fn wait_async(&self) -> ReportFuture {
+        ReportFuture::new(Arc::clone(self.core()))
+    }
+
+    /// [`shutdown`](Self::shutdown) as a future: the stop is asked for by this call, also where the
+    /// future is never polled.
+    ///
+    /// ```
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     struct Unpark(std::thread::Thread);
+    /// #     impl std::task::Wake for Unpark {
+    /// #         fn wake(self: std::sync::Arc<Self>) { self.0.unpark() }
+    /// #     }
+    /// #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     loop {
+    /// #         match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+    /// #             std::task::Poll::Ready(output) => return output,
+    /// #             std::task::Poll::Pending => std::thread::park(),
+    /// #         }
+    /// #     }
+    /// # }
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// block_on(async {
+    ///     let report = shutdown.shutdown_async().await;
+    ///     assert_eq!(report.exit_code(), 0);
+    /// });
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
+    pub fn shutdown_async(&self) -> ReportFuture {
+        self.core().stop_unless_stopped(StopReason::Completed);
+        self.wait_async()
+    }
+
     /// Whether the handlers still stand as they were installed (P11). False: something has replaced
     /// one of them, and its signal does not arrive here any more. True without signals: then
     /// nothing can be missing.
@@ -181,7 +229,8 @@ impl Drop for ShutdownCoordinator {
             return;
         }
         for thread in std::mem::take(&mut self.threads) {
-            // Neither of the two runs user code, so neither panics, and both end at once.
+            // Neither of the two runs user code while the runner is here, so neither panics, and
+            // both end at once.
             let _ = thread.join();
         }
     }

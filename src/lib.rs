@@ -44,7 +44,8 @@
 //! * [`ShutdownCoordinator`] owns the ending; [`ShutdownBuilder`] has the settings, and
 //!   [`run`](ShutdownBuilder::run), which is the whole ending in one call. Everybody else gets a
 //!   [`ShutdownHandle`].
-//! * [`StopToken`] listens, [`StopSource`] asks; [`UntilStopped`] ends a `for` loop.
+//! * [`StopToken`] listens, [`StopSource`] asks; [`UntilStopped`] ends a `for` loop,
+//!   [`FutureExt`] a future.
 //! * [`hook`](ShutdownHandle::hook) and [`guard`](ShutdownHandle::guard) clean up; [`HookOptions`]
 //!   gives them their times.
 //! * [`readiness`](ShutdownHandle::readiness) and [`is_live`](ShutdownHandle::is_live) answer the
@@ -57,6 +58,9 @@
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
 //! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they are
 //!   doing; [`events`](ShutdownHandle::events) tells each step.
+//! * [`wait_async`](ShutdownCoordinator::wait_async) and
+//!   [`shutdown_async`](ShutdownCoordinator::shutdown_async) give the report to a future, on any
+//!   executor.
 //! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
 //!   run, whatever ends it.
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
@@ -102,7 +106,8 @@
 //! * **P11** Handlers installed before still run; one that replaced ours is noticed
 //!   ([`is_installed`](ShutdownCoordinator::is_installed)).
 //! * **P12** Only async-signal-safe work in the handler; no user code, log, lock or allocation on
-//!   the thread that watches the time.
+//!   the thread that watches the time. (When its watch is over, and nobody else is left to make the
+//!   report that a future waits for, it makes it.)
 //!
 //! **Ending**
 //! * **P13** Hooks and guards run last in first out, each at most once, on every path but a forced
@@ -218,9 +223,13 @@ pub use report::{
     Abandoned, DrainOutcome, DrainReport, Holder, HookOutcome, HookReport, Outcome, ShutdownReport,
 };
 pub use said::{say, say_progress};
+pub use shutdown::ReportFuture;
 pub use signal::Escalation;
 pub use snapshot::{Said, Snapshot, StillHere, ThreadSnapshot};
-pub use token::{OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedIter};
+pub use token::{
+    FutureExt, OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedFuture,
+    UntilStoppedIter,
+};
 pub use work::{
     Advice, Arrival, Assignment, DrainOutput, Drained, End, EndOfStream, EndPolicy, HandBack, Hold,
     InFlight, InFlightBuilder, Interrupted, Item, NotCompleted, Slot, Split, Stage, Task,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::Tick;
@@ -12,7 +13,7 @@ use crate::reason::{Phase, StopReason};
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Aside, Core, LastWords, stages};
+use crate::shutdown::{Aside, Core, LastWords, aside, stages};
 use crate::sync::Ordering;
 use crate::token::{Life, SLICE, after};
 
@@ -51,6 +52,10 @@ impl Core {
                 .wait_for(&mut progress, left.clamp(Duration::from_millis(1), SLICE));
         }
         drop(progress);
+        self.conclude_without_the_runner()
+    }
+
+    fn conclude_without_the_runner(&self) -> ShutdownReport {
         discard(self.id, self.hooks.close_now());
         self.skip_last_steps();
         stages::stop_without_a_turn(self);
@@ -59,6 +64,18 @@ impl Core {
             callbacks_left: false,
         };
         self.conclude(&verdict, None)
+    }
+
+    /// Makes the report for those who await it, where the runner has not and no thread of theirs is
+    /// there to do it (P15).
+    pub(crate) fn conclude_for_futures(&self) {
+        let mut progress = self.progress.lock();
+        if progress.concluding {
+            self.changed.wait_for(&mut progress, SLICE);
+            return;
+        }
+        drop(progress);
+        drop(self.conclude_without_the_runner());
     }
 
     /// Makes the report final, and tells it. If somebody else does so already, waits for theirs.
@@ -99,8 +116,10 @@ impl Core {
         progress.report = Some(report.clone());
         // Whoever came while the others were being told.
         let words = std::mem::take(&mut progress.last_words);
+        let wakers = progress.wakers.take();
         drop(progress);
         self.changed.notify_all();
+        self.wake(wakers, is_runner);
         // The watchdog looks whether its work is done.
         self.signals.listener.ring();
         let late = self.speak(words, &report);
@@ -117,6 +136,26 @@ impl Core {
             }
         }
         report
+    }
+
+    /// Wakes the futures. A waker is user code, which nobody who is needed waits for; but a future
+    /// that is not woken never comes.
+    fn wake(&self, wakers: Vec<Waker>, is_runner: bool) {
+        if wakers.is_empty() {
+            return;
+        }
+        let wake = move || {
+            for waker in wakers {
+                forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+            }
+        };
+        if let Err(wake) = aside::start("winddown-wake", wake) {
+            if is_runner {
+                self.away(wake);
+            } else {
+                wake();
+            }
+        }
     }
 
     /// How long those who are told the report may take.
@@ -176,7 +215,7 @@ impl Core {
     }
 
     /// What has happened so far; the final report, where there is one.
-    fn so_far(&self) -> ShutdownReport {
+    pub(super) fn so_far(&self) -> ShutdownReport {
         if let Some(report) = &self.progress.lock().report {
             return report.clone();
         }
@@ -208,7 +247,7 @@ impl Core {
             });
         };
         if let Some(verdict) = verdict {
-            if !self.signals.owner.is_back() {
+            if !self.signals.owner.is_here() {
                 left(self.owner.clone(), Holder::Owner);
             }
             if verdict.callbacks_left {

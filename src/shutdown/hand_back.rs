@@ -65,7 +65,7 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
     // The owner too: one that only waits for its workers comes back a moment after the last of them.
     core.work.drain(
         until,
-        || core.signals.owner.is_back() && core.work.has_no_items(),
+        || core.signals.owner.is_here() && core.work.has_no_items(),
         || core.systemd.look(core),
     );
 }

@@ -34,7 +34,7 @@ impl Core {
     pub(super) fn snapshot_with(&self, threads: usize) -> Snapshot {
         let phase = self.phase();
         let (mut rows, more_work) = self.work.still_here(MOST);
-        if phase >= Phase::Draining && !self.signals.owner.is_back() {
+        if phase >= Phase::Draining && !self.signals.owner.is_here() {
             let owner = StillHere {
                 holder: Holder::Owner,
                 name: self.owner.clone(),

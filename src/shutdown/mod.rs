@@ -8,6 +8,7 @@ mod last_step;
 mod linger;
 mod live;
 mod look;
+mod report_future;
 mod sequence;
 mod stages;
 mod teller;
@@ -15,6 +16,7 @@ mod teller;
 use std::borrow::Cow;
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::bus::Bus;
@@ -26,6 +28,7 @@ use crate::reason::{Phase, StopReason};
 use crate::report::ShutdownReport;
 use crate::said::{self, Thread};
 use crate::signal::{SignalSettings, SignalState};
+use crate::slab::Slab;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
 use crate::systemd::Systemd;
 use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
@@ -37,6 +40,7 @@ pub(crate) use aside::{Aside, bounded_by};
     expect(unused_imports, reason = "for features")
 )]
 pub(crate) use last_step::LastStep;
+pub use report_future::ReportFuture;
 pub(crate) use sequence::run;
 
 /// What a program is told with its last breath.
@@ -96,6 +100,8 @@ struct Progress {
     /// The owner did not wait for it.
     owner_gone: bool,
     last_words: Vec<LastWords>,
+    /// Of the futures that wait for it.
+    wakers: Slab<Waker>,
 }
 
 impl Core {

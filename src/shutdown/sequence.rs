@@ -51,7 +51,9 @@ pub(crate) fn run(core: &Arc<Core>) {
         callbacks_left: core.is_calling_on_stop(),
     };
     let report = core.conclude(&verdict, Some(teller));
-    if core.settings.signals.exit_on_timeout && core.signals.owner.give_up() {
+    let owner = &core.signals.owner;
+    // One that awaits it has been woken, and has the time until the watchdog looks.
+    if core.settings.signals.exit_on_timeout && !owner.awaits_report() && owner.give_up() {
         // Nobody comes to fetch the report: the process ends without its owner.
         flush_bounded();
         exit::now(report.death());
@@ -107,7 +109,7 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
             .saturating_sub(core.settings.cleanup_reserve);
     let until = until.min(deadline);
     stages::stop(core, until, teller);
-    let others = || core.signals.owner.is_back() && !core.is_calling_on_stop();
+    let others = || core.signals.owner.is_here() && !core.is_calling_on_stop();
     core.work.drain(until, others, || teller.look(core));
     if !core.work.has_no_items() {
         let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
@@ -115,7 +117,7 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
         let slice_end = (core.node.now().min(until) + slice).min(deadline);
         hand_back(core, core.work.interrupt(), slice_end);
     }
-    core.signals.owner.is_back()
+    core.signals.owner.is_here()
 }
 
 /// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.

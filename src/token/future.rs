@@ -1,11 +1,13 @@
 //! The stop as a future, on any executor.
 
 use std::fmt;
-use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
+
+use crate::error::Stopped;
 use crate::reason::StopReason;
 use crate::slab::Key;
 use crate::token::StopToken;
@@ -60,3 +62,57 @@ impl fmt::Debug for StopFuture {
 
 impl UnwindSafe for StopFuture {}
 impl RefUnwindSafe for StopFuture {}
+
+/// Ends a future at the stop, on any executor.
+pub trait FutureExt: Future + Sized {
+    /// Gives what this future gives, or [`Stopped`] at the stop, where that comes first.
+    ///
+    /// When both are there, the future has the word: what it has done is not thrown away. It is
+    /// dropped with what is returned here, so its drop code has run when that has gone. Not for
+    /// what must not be cut in half: that is for a [hold](crate::ShutdownHandle::hold).
+    ///
+    /// ```
+    /// use winddown::FutureExt;
+    ///
+    /// # async fn accept() {}
+    /// # async fn serve(token: winddown::StopToken) -> Result<(), winddown::Stopped> {
+    /// loop {
+    ///     let connection = accept().until_stopped(&token).await?;
+    ///     # let _: () = connection;
+    /// }
+    /// # }
+    /// ```
+    fn until_stopped(self, token: &StopToken) -> UntilStoppedFuture<Self> {
+        UntilStoppedFuture {
+            future: self,
+            stop: token.stopped(),
+        }
+    }
+}
+
+impl<F: Future> FutureExt for F {}
+
+pin_project! {
+    /// Made by [`FutureExt::until_stopped`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct UntilStoppedFuture<F> {
+        #[pin]
+        future: F,
+        stop: StopFuture,
+    }
+}
+
+impl<F: Future> Future for UntilStoppedFuture<F> {
+    type Output = Result<F::Output, Stopped>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(this.stop)
+            .poll(cx)
+            .map(|reason| Err(Stopped::new(reason)))
+    }
+}

@@ -22,7 +22,7 @@ use crate::reason::StopReason;
 
 pub(crate) use announcement::Announcement;
 pub(crate) use deliveries::Deliveries;
-pub use future::StopFuture;
+pub use future::{FutureExt, StopFuture, UntilStoppedFuture};
 pub(crate) use grace::{GraceClock, SLICE, after};
 pub use iter::{UntilStopped, UntilStoppedIter};
 pub(crate) use node::{Ending, Node};

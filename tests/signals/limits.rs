@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::pin::pin;
 use std::process::{Command, ExitCode};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         without_descriptors_the_watchdog_ends_it,
         without_threads_the_hooks_run,
         without_threads_a_hung_hook_is_left_behind,
+        without_threads_a_hung_hook_does_not_keep_a_future,
         without_threads_the_watchdog_ends_it,
         without_threads_the_watchdog_ends_a_hung_hook,
         without_threads_an_installation_is_refused,
@@ -108,7 +111,12 @@ fn exhaust_threads() {
 }
 
 fn no_threads(how: &str) -> ExitCode {
-    let shutdown = quick().grace_period(GRACE).install().unwrap();
+    let awaited = how.contains("awaited");
+    let shutdown = quick()
+        .grace_period(GRACE)
+        .exit_on_timeout(!awaited)
+        .install()
+        .unwrap();
     hooks(&shutdown, &["two", "one"]);
     if how.contains("hung hook") {
         let hung = HookOptions::new("hung").timeout(Duration::from_millis(100));
@@ -119,11 +127,15 @@ fn no_threads(how: &str) -> ExitCode {
     if how.contains("watchdog") {
         hang();
     }
-    let report = shutdown.wait();
+    let report = if awaited {
+        block_on(shutdown.wait_async())
+    } else {
+        shutdown.wait()
+    };
     tell(short(report.reason()));
     for hook in report.hooks() {
         // "No thread could be had" is a word of its own; silence is not.
-        assert!(*hook.outcome() != HookOutcome::Skipped || how == "hung hook");
+        assert!(*hook.outcome() != HookOutcome::Skipped || how.starts_with("hung hook"));
         tell(hook.name());
     }
     report.exit()
@@ -203,6 +215,17 @@ fn without_threads_a_hung_hook_is_left_behind() -> Completion {
     Completion::Completed
 }
 
+/// P15: a future has no thread that could make the report itself, and here nobody ends the process.
+fn without_threads_a_hung_hook_does_not_keep_a_future() -> Completion {
+    let mut program = or_skip!(as_nobody("no threads", "hung hook awaited")).ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(124), &["ready", "SIGTERM", "hung", "one", "two"])
+        .assert_within(GRACE + PROMPT);
+    Completion::Completed
+}
+
 /// P15.
 fn without_threads_the_watchdog_ends_it() -> Completion {
     let mut program = or_skip!(as_nobody("no threads", "watchdog")).ready();
@@ -221,6 +244,25 @@ fn without_threads_the_watchdog_ends_a_hung_hook() -> Completion {
     let ended = program.end().assert(End::Code(124), &["ready"]);
     ended.assert_within(GRACE + PROMPT);
     Completion::Completed
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 fn no_threads_at_all(_: &str) -> ExitCode {
