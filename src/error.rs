@@ -108,6 +108,14 @@ pub enum SpawnError {
         /// The task's name.
         task: String,
     },
+    /// It is a future, and there is no runtime here to drive it.
+    #[cfg(feature = "tokio")]
+    #[error("cannot start the task {task} outside of a runtime")]
+    #[non_exhaustive]
+    NoRuntime {
+        /// The task's name.
+        task: String,
+    },
     /// The system has no thread for it.
     #[error("cannot start a thread for the task {task}: {source}")]
     #[non_exhaustive]

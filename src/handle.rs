@@ -107,8 +107,18 @@ impl ShutdownHandle {
             let body = move || f.take().map(|f| f().into_result());
             core.emergency.register(Box::new(body))
         } else {
-            Box::new(move || Some(f().into_result()))
+            Box::new(move |_| Some(f().into_result().into()))
         };
+        self.register_body(options, body, location)
+    }
+
+    pub(crate) fn register_body(
+        &self,
+        options: HookOptions,
+        body: Body,
+        location: &'static Location<'static>,
+    ) -> Hook {
+        let core = &self.core;
         let entry = hook::entry(options, core.settings.hook_timeout, location, body);
         match core.hooks.register(entry) {
             Registered::OnStack(key) => Hook::new(Some((Arc::clone(&core.hooks), key))),
@@ -147,7 +157,7 @@ impl ShutdownHandle {
     {
         let value = Arc::new(value);
         let cleaned = Arc::clone(&value);
-        let body: Body = Box::new(move || Some(cleanup(&cleaned).into_result()));
+        let body: Body = Box::new(move |_| Some(cleanup(&cleaned).into_result().into()));
         let entry = Entry {
             holder: Holder::Guard,
             ..hook::entry(

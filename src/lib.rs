@@ -61,6 +61,9 @@
 //! * [`wait_async`](ShutdownCoordinator::wait_async) and
 //!   [`shutdown_async`](ShutdownCoordinator::shutdown_async) give the report to a future, on any
 //!   executor.
+//! * With the feature `tokio`, `ShutdownBuilder::run_async`, `ShutdownHandle::hook_async` and
+//!   `spawn_async` do for futures what their namesakes do for threads; `CancellationToken`s are
+//!   bridged both ways.
 //! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
 //!   run, whatever ends it.
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
@@ -187,6 +190,8 @@ mod lock;
 mod panic;
 mod reason;
 mod report;
+#[cfg(feature = "tokio")]
+mod runtime;
 mod said;
 mod sender;
 mod shutdown;
@@ -222,6 +227,8 @@ pub use reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived,
 pub use report::{
     Abandoned, DrainOutcome, DrainReport, Holder, HookOutcome, HookReport, Outcome, ShutdownReport,
 };
+#[cfg(feature = "tokio")]
+pub use runtime::{AsyncTask, Link, TaskLost};
 pub use said::{say, say_progress};
 pub use shutdown::ReportFuture;
 pub use signal::Escalation;

@@ -17,7 +17,7 @@ pub(super) struct Done(pub(super) Option<HookOutcome>);
 
 /// What a worker does next.
 pub(super) enum Next {
-    Run(Body),
+    Run(Body, Duration),
     /// Nothing to do, or somebody else does it.
     Leave,
 }
@@ -94,6 +94,8 @@ impl Hooks {
 
     /// One has ended: reported, and told.
     fn end(&self, state: &mut State, running: Running, now: Tick, outcome: HookOutcome) {
+        // What notices by itself that the time is over does so a moment before.
+        state.out_of_time |= outcome == HookOutcome::TimedOut && running.deadline >= state.deadline;
         let report = running.report(self.node.stop_tick(), now, outcome);
         self.tell_ended(&report);
         state.done.push(report);
@@ -236,7 +238,7 @@ impl Hooks {
             if now + allowed < state.next_look {
                 self.changed.notify_all();
             }
-            return Next::Run(body);
+            return Next::Run(body, allowed);
         }
         state.worker_alive = false;
         self.changed.notify_all();

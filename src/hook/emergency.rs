@@ -123,10 +123,10 @@ impl Emergency {
         };
         // As its documentation says: better an ordinary hook than none.
         let _ = self.start();
-        let body = move || {
+        let body = move |_| {
             let line = &listed.emergency.signals.emergency;
             if listed.cell.claim() {
-                listed.cell.run(line)
+                listed.cell.run(line).map(Into::into)
             } else {
                 None
             }

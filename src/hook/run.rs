@@ -2,20 +2,26 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::panic;
 use crate::report::HookOutcome;
 
-/// A hook's closure. `None`: somebody else has run it.
-pub(crate) type Body = Box<dyn FnOnce() -> Option<Result<(), String>> + Send>;
+/// What a hook runs. It is told how long it may take, and `None` where nobody waits for it; and
+/// gives `None` where somebody else has run it, or will have.
+pub(crate) type Body = Box<dyn FnOnce(Option<Duration>) -> Option<HookOutcome> + Send>;
 
 /// Runs `body`; a panic of it, or of the error it returned while that was shown, goes no further.
-pub(crate) fn caught(body: Body) -> Option<HookOutcome> {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(None) => None,
-        Ok(Some(Ok(()))) => Some(HookOutcome::Completed),
-        Ok(Some(Err(error))) => Some(HookOutcome::Failed(error)),
+pub(crate) fn caught(body: Body, time: Option<Duration>) -> Option<HookOutcome> {
+    match catch_unwind(AssertUnwindSafe(|| body(time))) {
+        Ok(outcome) => outcome,
         Err(payload) => Some(HookOutcome::Panicked(panic::message(payload))),
+    }
+}
+
+impl From<Result<(), String>> for HookOutcome {
+    fn from(result: Result<(), String>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Completed)
     }
 }
 

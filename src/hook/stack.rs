@@ -250,7 +250,7 @@ impl Hooks {
 
     /// Runs an entry on this thread, if nobody has taken it yet.
     pub(crate) fn run_here(&self, key: Key) -> Option<HookOutcome> {
-        let (body, noted) = {
+        let (body, time, noted) = {
             let mut state = self.state.lock();
             let entry = state.stack.remove(key)?;
             state.reserves -= entry.reserve.as_nanos();
@@ -265,11 +265,11 @@ impl Hooks {
             if state.mode != Mode::Open {
                 self.tell_started(&running);
             }
-            (body, state.elsewhere.push(running))
+            (body, time, state.elsewhere.push(running))
         };
         let outcome = {
             let _inside = inside::enter(self.id);
-            caught(body)
+            caught(body, Some(time))
         };
         let mut state = self.state.lock();
         // Gone: the cleaning has waited for it long enough and has said so.
@@ -290,7 +290,7 @@ impl Hooks {
     /// Runs an entry that came too late for the stack.
     pub(crate) fn run_late(&self, entry: Entry) -> Option<HookOutcome> {
         let _inside = inside::enter(self.id);
-        caught(entry.body)
+        caught(entry.body, None)
     }
 
     /// Waits until the worker has done with the entry `key`, or its time is over. Inside user code

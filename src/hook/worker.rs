@@ -30,8 +30,8 @@ impl Hooks {
         let mut count = 0;
         loop {
             match self.next(generation, done.take()) {
-                Next::Run(body) => {
-                    let outcome = Done(caught(body));
+                Next::Run(body, time) => {
+                    let outcome = Done(caught(body, Some(time)));
                     count += 1;
                     if count == most {
                         self.give_back(generation, outcome);

@@ -171,6 +171,9 @@ pub enum DrainOutcome {
     Panicked(String),
     /// It was still there when its time was over, and was left behind.
     Abandoned,
+    /// A task that is a future, and was dropped when its time was over: it has ended, its drop code
+    /// has run.
+    Aborted,
     /// An item without a verdict: its commit, its hand-back, or, where only what has stopped is
     /// handed back, its work was still running when the time was over.
     Undecided,
@@ -183,6 +186,7 @@ impl fmt::Display for DrainOutcome {
             Self::Failed(error) => write!(f, "failed: {error}"),
             Self::Panicked(message) => write!(f, "panicked: {message}"),
             Self::Abandoned => f.write_str("abandoned"),
+            Self::Aborted => f.write_str("aborted"),
             Self::Undecided => f.write_str("undecided"),
         }
     }

@@ -92,6 +92,7 @@ impl<'a> From<&'a DrainOutcome> for Fate<'a> {
             DrainOutcome::Failed(error) => Self::wrong("failed", Some(error)),
             DrainOutcome::Panicked(message) => Self::wrong("panicked", Some(message)),
             DrainOutcome::Abandoned => Self::wrong("abandoned", None),
+            DrainOutcome::Aborted => Self::wrong("aborted", None),
             DrainOutcome::Undecided => Self::wrong("undecided", None),
         }
     }

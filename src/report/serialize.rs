@@ -96,6 +96,7 @@ impl Serialize for DrainOutcome {
             Self::Failed(error) => ("failed", Some(("error", error))),
             Self::Panicked(message) => ("panicked", Some(("message", message))),
             Self::Abandoned => ("abandoned", None),
+            Self::Aborted => ("aborted", None),
             Self::Undecided => ("undecided", None),
         };
         outcome(serializer, "DrainOutcome", kind, why)

@@ -73,10 +73,10 @@ impl Core {
                      }| {
             let outcome = Arc::new(Mutex::new(None));
             let (id, slot, started) = (self.id, Arc::clone(&outcome), self.node.now());
-            let body: Body = Box::new(move || Some(step(timed_out)));
+            let body: Body = Box::new(move |_| Some(step(timed_out).into()));
             let aside = Aside::start("winddown-last", move || {
                 let _inside = inside::enter(id);
-                let outcome = caught(body);
+                let outcome = caught(body, None);
                 *slot.lock() = outcome;
             });
             (name, location, started, outcome, aside)

@@ -111,6 +111,7 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
     stages::stop(core, until, teller);
     let others = || core.signals.owner.is_here() && !core.is_calling_on_stop();
     core.work.drain(until, others, || teller.look(core));
+    abort(core, until, deadline);
     if !core.work.has_no_items() {
         let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
         // Where all that is left belongs to stages whose own time is over, it is early.
@@ -118,6 +119,20 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
         hand_back(core, core.work.interrupt(), slice_end);
     }
     core.signals.owner.is_here()
+}
+
+/// Ends the tasks that can be ended from outside, and waits until they have: what a dropped future
+/// held, items among it, is then handed back by nobody else (P20). They have half of the hand-back
+/// slice.
+fn abort(core: &Core, until: Tick, deadline: Tick) {
+    let holders = &core.work.own.holders;
+    if holders.abort() {
+        let slice = (core.settings.cleanup_reserve / 4).min(core.settings.grace);
+        let until = (core.node.now().min(until) + slice).min(deadline);
+        // The owner too: one that awaits them comes back a moment after the last of them.
+        let owner = || core.signals.owner.is_here();
+        holders.wait_for_aborted(until, owner, || core.systemd.look(core));
+    }
 }
 
 /// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.

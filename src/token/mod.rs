@@ -227,7 +227,7 @@ impl StopToken {
         self.reason().unwrap_or(StopReason::Completed)
     }
 
-    fn node(&self) -> &Arc<Node> {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
 }

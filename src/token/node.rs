@@ -46,6 +46,9 @@ pub(crate) struct Node {
     shared: Mutex<Option<Box<Shared>>>,
     stopped: Condvar,
     receiver: OnceLock<Receiver<Infallible>>,
+    /// The top of everything that `to_cancellation_token` has given out (P23).
+    #[cfg(feature = "tokio")]
+    pub(crate) cancellation: OnceLock<tokio_util::sync::CancellationToken>,
     clock: Clock,
 }
 
@@ -101,6 +104,8 @@ impl Node {
             shared: Mutex::new(None),
             stopped: Condvar::new(),
             receiver: OnceLock::new(),
+            #[cfg(feature = "tokio")]
+            cancellation: OnceLock::new(),
             clock,
         }
     }

@@ -31,11 +31,18 @@ struct Held {
     said: Option<Box<Said>>,
     /// Clones of one hold.
     count: usize,
+    /// Makes it end, where that can be done from outside: asks for it, and does not wait.
+    abort: Option<Abort>,
 }
+
+/// See `Held`.
+pub(crate) type Abort = Box<dyn FnOnce() + Send>;
 
 struct State {
     alive: Slab<Held>,
     closed: bool,
+    /// Whoever can be aborted has been, and whoever says later how is at once.
+    aborted: bool,
     gone: Vec<DrainReport>,
 }
 
@@ -65,6 +72,7 @@ impl Holders {
             state: Mutex::new(State {
                 alive: Slab::new(),
                 closed: false,
+                aborted: false,
                 gone: Vec::new(),
             }),
             changed: Condvar::new(),
@@ -94,6 +102,7 @@ impl Holders {
             thread: said::this_thread(),
             said: None,
             count: 1,
+            abort: None,
         }))
     }
 
@@ -103,6 +112,65 @@ impl Holders {
         if let Some(held) = self.state.lock().alive.get_mut(key) {
             held.thread = thread;
         }
+    }
+
+    /// No thread runs it from beginning to end.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn run_by_no_thread(&self, key: Key) {
+        if let Some(held) = self.state.lock().alive.get_mut(key) {
+            held.thread = Thread::NONE;
+        }
+    }
+
+    /// How it can be made to end, should it still be there when the time for draining is over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn abort_with(&self, key: Key, abort: Abort) {
+        let mut state = self.state.lock();
+        let late = state.aborted;
+        match state.alive.get_mut(key) {
+            Some(held) if !late => held.abort = Some(abort),
+            Some(held) => {
+                held.abort = Some(Box::new(|| ()));
+                drop(state);
+                abort();
+            }
+            None => {}
+        }
+    }
+
+    /// Makes everybody end who can be made to. True: there was somebody.
+    pub(crate) fn abort(&self) -> bool {
+        let mut state = self.state.lock();
+        state.aborted = true;
+        let keys: Vec<Key> = state.alive.iter().map(|(key, _)| key).collect();
+        let mut calls = Vec::new();
+        for key in keys {
+            if let Some(abort) = state
+                .alive
+                .get_mut(key)
+                .and_then(|held| held.abort.as_mut())
+            {
+                // It still can be told from the others by having one.
+                calls.push(std::mem::replace(abort, Box::new(|| ())));
+            }
+        }
+        drop(state);
+        let any = !calls.is_empty();
+        for call in calls {
+            call();
+        }
+        any
+    }
+
+    /// Waits until nobody is left who has been made to end, and `others` agrees, or `deadline`.
+    pub(crate) fn wait_for_aborted(
+        &self,
+        deadline: Tick,
+        others: impl Fn() -> bool,
+        look: impl FnMut(),
+    ) {
+        let gone = |alive: &Slab<Held>| alive.iter().all(|(_, held)| held.abort.is_none());
+        self.wait_for(deadline, |alive| gone(alive) && others(), look);
     }
 
     /// What it is doing now, in its own words.
@@ -145,6 +213,7 @@ impl Holders {
         let is_news = self.node.is_stopped() || outcome != DrainOutcome::Ended || !held.late;
         // From the stop on, not from when the runner got around to closing the intake.
         if self.is_stopping() && is_news {
+            let abortable = held.abort.is_some();
             let report = self.report(held, outcome);
             let last = state.alive.is_empty();
             if last {
@@ -152,7 +221,7 @@ impl Holders {
             }
             state.gone.push(report);
             drop(state);
-            if last {
+            if last || abortable {
                 // P21: over at once when the last one goes.
                 self.poke();
             }

@@ -27,4 +27,6 @@ pub use item::{Advice, Interrupted};
 pub(crate) use sets::{HandBackCall, Sets};
 pub use stage::Stage;
 pub(crate) use stage_state::StageState;
+#[cfg(feature = "tokio")]
+pub(crate) use task::{Spawn, with_failure};
 pub use task::{Task, TaskOutput};

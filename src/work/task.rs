@@ -67,6 +67,13 @@ mod sealed {
     }
 }
 
+/// With the error as text, where it is one, and whether that is, or wraps, `Stopped`.
+#[cfg(feature = "tokio")]
+pub(crate) fn with_failure<R: TaskOutput>(output: R) -> (R, Option<(String, bool)>) {
+    let failure = output.failure();
+    (output, failure)
+}
+
 impl<R> Task<R> {
     /// The name it was started under.
     pub fn name(&self) -> &str {
@@ -176,7 +183,7 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
     }
 
     /// Asks for the stop where the task's end calls for one.
-    fn judge<R>(
+    pub(crate) fn judge<R>(
         &self,
         result: Result<(R, Option<(String, bool)>), panic::Payload>,
     ) -> (Result<R, TaskPanicked>, DrainOutcome) {

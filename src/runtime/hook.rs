@@ -1,0 +1,123 @@
+//! Hooks that are futures.
+//!
+//! Their place on the stack, their times and their report are those of any hook: it is the hooks'
+//! own thread that starts them and waits. Only what they do is done on the runtime.
+
+use std::borrow::Cow;
+use std::panic::Location;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use tokio::runtime::Handle;
+
+use crate::ShutdownHandle;
+use crate::hook::{Body, Hook, HookOptions, HookOutput};
+use crate::panic;
+use crate::report::HookOutcome;
+use crate::runtime::driven::{Driven, Ending};
+
+/// For its drop code a future that is out of time has so much of it, the last part.
+const TO_DROP: Duration = Duration::from_millis(20);
+
+impl ShutdownHandle {
+    /// As [`hook`](Self::hook), with a future, which is driven on the runtime that this is called
+    /// from.
+    ///
+    /// It has its place among all other hooks, and the same times. Out of time it is dropped, on its
+    /// runtime, and reported as [`TimedOut`](HookOutcome::TimedOut). Where its runtime is gone when
+    /// its turn comes, or there was none when it was registered, it has
+    /// [`Failed`](HookOutcome::Failed) and says so. One that blocks its worker is left behind.
+    ///
+    /// A `current_thread` runtime has to be run meanwhile, as by
+    /// [`shutdown_async`](crate::ShutdownCoordinator::shutdown_async): blocked in
+    /// [`shutdown`](crate::ShutdownCoordinator::shutdown) it drives nothing. Registered after the
+    /// end it is started at once, and nobody waits for it (P19). [`Hook::run_now`] blocks.
+    #[track_caller]
+    pub fn hook_async<F>(&self, name: impl Into<Cow<'static, str>>, future: F) -> Hook
+    where
+        F: Future<Output: HookOutput> + Send + 'static,
+    {
+        self.register_future(HookOptions::new(name), future, Location::caller())
+    }
+
+    /// Registers a future with times of its own.
+    /// [`emergency`](HookOptions::emergency) changes nothing: on the forced path nobody waits for a
+    /// runtime.
+    #[track_caller]
+    pub fn hook_async_with<F>(&self, options: HookOptions, future: F) -> Hook
+    where
+        F: Future<Output: HookOutput> + Send + 'static,
+    {
+        self.register_future(options, future, Location::caller())
+    }
+
+    fn register_future<F>(
+        &self,
+        options: HookOptions,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> Hook
+    where
+        F: Future<Output: HookOutput> + Send + 'static,
+    {
+        let id = self.core().id;
+        let future = Waiting {
+            runtime: Handle::try_current().ok(),
+            future: Some(future),
+        };
+        let body: Body = Box::new(move |time| future.run(id, time));
+        self.register_body(options, body, location)
+    }
+}
+
+/// One whose turn has not come. Dropped, it is dropped in the context of its runtime.
+struct Waiting<F> {
+    runtime: Option<Handle>,
+    future: Option<F>,
+}
+
+impl<F, R> Waiting<F>
+where
+    F: Future<Output = R> + Send + 'static,
+    R: HookOutput,
+{
+    fn run(mut self, id: u64, time: Option<Duration>) -> Option<HookOutcome> {
+        let Some((runtime, future)) = self.runtime.clone().zip(self.future.take()) else {
+            let why = "it was registered outside of a runtime";
+            return Some(HookOutcome::Failed(why.to_owned()));
+        };
+        let (tell, told) = bounded(1);
+        // What it returned is shown and dropped as a part of it.
+        let future = async move { future.await.into_result() };
+        let end = move |ending| {
+            let outcome = match ending {
+                Ending::Returned(result) => HookOutcome::from(result),
+                Ending::Panicked(payload) => HookOutcome::Panicked(panic::message(payload)),
+                Ending::Dropped => HookOutcome::Failed("its runtime is gone".to_owned()),
+            };
+            let _ = tell.send(outcome);
+        };
+        let task = runtime.spawn(Driven::new(id, future, end));
+        let time = time?;
+        let to_drop = TO_DROP.min(time / 4);
+        if let Ok(outcome) = told.recv_timeout(time.saturating_sub(to_drop)) {
+            return Some(outcome);
+        }
+        task.abort();
+        // It may have ended at the last moment; and the next hook is better called after its drop.
+        Some(match told.recv_timeout(to_drop) {
+            Ok(HookOutcome::Completed) => HookOutcome::Completed,
+            Ok(outcome @ HookOutcome::Panicked(_)) => outcome,
+            _ => HookOutcome::TimedOut,
+        })
+    }
+}
+
+impl<F> Drop for Waiting<F> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            let _runtime = self.runtime.as_ref().map(Handle::enter);
+            drop(future);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Tasks that are futures.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::ShutdownHandle;
+use crate::error::{SpawnError, TaskPanicked};
+use crate::reason::StopReason;
+use crate::report::{DrainOutcome, Holder};
+use crate::runtime::driven::{Driven, Ending};
+use crate::sync::{AtomicBool, Ordering};
+use crate::token::StopToken;
+use crate::work::{Spawn, TaskOutput, with_failure};
+
+/// A future that the shutdown waits for. Dropping it changes nothing: the future is driven on, and
+/// is still waited for.
+pub struct AsyncTask<R> {
+    name: String,
+    task: AbortHandle,
+    output: oneshot::Receiver<Result<R, TaskPanicked>>,
+}
+
+/// What was joined has returned nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TaskLost {
+    /// It has panicked.
+    #[error(transparent)]
+    Panicked(#[from] TaskPanicked),
+    /// It was dropped: aborted when the time for draining was over, or with its runtime.
+    #[error("the task {task} was dropped")]
+    #[non_exhaustive]
+    Dropped {
+        /// The task's name.
+        task: String,
+    },
+}
+
+impl<R> AsyncTask<R> {
+    /// The name it was started under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It has returned, panicked, or been dropped.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Waits until it has ended, and gives what it returned. On any executor.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskLost`], when it panicked or was dropped.
+    pub async fn join(self) -> Result<R, TaskLost> {
+        match self.output.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(TaskLost::Dropped { task: self.name }),
+        }
+    }
+}
+
+impl<R> fmt::Debug for AsyncTask<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncTask")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ShutdownHandle {
+    /// As [`spawn`](Self::spawn), with a future, which is driven on the runtime that this is called
+    /// from: its panic, and an `Err` that is not [`Stopped`](crate::Stopped), stop the program.
+    ///
+    /// When the time for draining is over it is aborted, and waited for: within a quarter of the
+    /// [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) it has been dropped, and what it
+    /// held with it, an [item](crate::Item) among that being handed back. The report then has it as
+    /// [`Aborted`](DrainOutcome::Aborted); one that blocks its worker cannot be dropped, and is
+    /// [`Abandoned`](DrainOutcome::Abandoned). A runtime that goes before the task does drops it, and
+    /// that stops the program, too.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], once the program has stopped (P22), or outside of a runtime.
+    ///
+    /// ```
+    /// # let runtime = tokio::runtime::Runtime::new()?;
+    /// # runtime.block_on(async {
+    /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
+    /// let task = shutdown.spawn_async("waits", async |token| {
+    ///     token.stopped().await;
+    /// })?;
+    /// let report = shutdown.shutdown_async().await;
+    /// assert_eq!(report.drained()[0].name(), "waits");
+    /// task.join().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_async<F, Fut>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> Fut + Send + 'static,
+        Fut: Future<Output: TaskOutput> + Send + 'static,
+    {
+        self.spawn_future(name.into(), false, f, Location::caller())
+    }
+
+    /// Starts a future without which the program makes no sense: any return of it stops the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn_async`](Self::spawn_async).
+    #[track_caller]
+    pub fn spawn_async_vital<F, Fut>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> Fut + Send + 'static,
+        Fut: Future<Output: TaskOutput> + Send + 'static,
+    {
+        self.spawn_future(name.into(), true, f, Location::caller())
+    }
+
+    fn spawn_future<F, Fut>(
+        &self,
+        name: Cow<'static, str>,
+        vital: bool,
+        f: F,
+        location: &'static Location<'static>,
+    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> Fut + Send + 'static,
+        Fut: Future<Output: TaskOutput> + Send + 'static,
+    {
+        let task = name.clone().into_owned();
+        let Ok(runtime) = Handle::try_current() else {
+            return Err(SpawnError::NoRuntime { task });
+        };
+        let core = Arc::clone(self.core());
+        let holders = Arc::clone(&core.work.own.holders);
+        let Ok(key) = holders.admit(name.clone(), Holder::Task, location) else {
+            return Err(SpawnError::IntakeClosed { task });
+        };
+        holders.run_by_no_thread(key);
+        let (tell, output) = oneshot::channel();
+        let aborted = Arc::new(AtomicBool::new(false));
+        let (id, was_aborted) = (core.id, Arc::clone(&aborted));
+        let token = StopToken::of(&core.node);
+        let spawn = Spawn {
+            id,
+            holders: Arc::clone(&holders),
+            name,
+            location,
+            vital,
+            stop: move |reason| core.stop_by_task(reason),
+        };
+        let end = move |ending| {
+            let outcome = match ending {
+                Ending::Returned(output) => told(&spawn, Ok(output), tell),
+                Ending::Panicked(payload) => told(&spawn, Err(payload), tell),
+                Ending::Dropped if was_aborted.load(Ordering::Acquire) => DrainOutcome::Aborted,
+                Ending::Dropped => {
+                    let error = "it was dropped with its runtime".to_owned();
+                    (spawn.stop)(StopReason::TaskFailed {
+                        task: spawn.name.clone().into_owned(),
+                        error: error.clone(),
+                    });
+                    DrainOutcome::Failed(error)
+                }
+            };
+            // After the stop has been asked for: in between there must be no moment without this
+            // task and without the stop.
+            spawn.holders.leave(key, outcome);
+        };
+        // The closure is called as a part of the future, so that its panic is one of the task's.
+        let future = async move { with_failure(f(token).await) };
+        let abort = runtime.spawn(Driven::new(id, future, end)).abort_handle();
+        let aborting = abort.clone();
+        holders.abort_with(
+            key,
+            Box::new(move || {
+                aborted.store(true, Ordering::Release);
+                aborting.abort();
+            }),
+        );
+        Ok(AsyncTask {
+            name: task,
+            task: abort,
+            output,
+        })
+    }
+}
+
+/// Judges what the task has come to, and gives it to whoever joins; where nobody does, its drop code
+/// is part of the task (P21).
+fn told<R, S: Fn(StopReason) + Send + 'static>(
+    spawn: &Spawn<S>,
+    ended: Result<(R, Option<(String, bool)>), crate::panic::Payload>,
+    tell: oneshot::Sender<Result<R, TaskPanicked>>,
+) -> DrainOutcome {
+    let (result, outcome) = spawn.judge(ended);
+    crate::panic::forget_payload(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
+        || drop(tell.send(result)),
+    )));
+    outcome
+}

@@ -1,0 +1,231 @@
+//! Programs of their own: signals, blocked workers, and the end of the process.
+
+use std::future::pending;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use winddown::ShutdownCoordinator;
+
+use crate::Scenario;
+use crate::child::{FAR, hang, quick, tell};
+use crate::harness::{End, Launch, PROMPT, Signal, trials};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("run", run),
+    ("blocked", blocked),
+    ("before the first await", before_the_first_await),
+    ("one thread", one_thread),
+];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials![
+        run_async_is_the_whole_ending,
+        an_error_of_run_async_is_status_1,
+        a_panic_in_run_async_is_101,
+        a_future_that_never_looks_is_dropped_and_the_hooks_run,
+        a_spawn_blocking_that_hangs_keeps_nobody,
+        a_main_future_that_blocks_ends_with_the_grace_period,
+        p8_a_second_signal_ends_it_while_all_workers_are_blocked,
+        p15_an_owner_whose_executor_hangs_is_given_up,
+        p8_a_second_signal_ends_a_current_thread_runtime_that_is_blocked,
+        a_signal_before_the_first_await_is_seen,
+    ]
+}
+
+const GRACE: Duration = Duration::from_secs(2);
+
+struct TellsAtDrop;
+
+impl Drop for TellsAtDrop {
+    fn drop(&mut self) {
+        tell("dropped");
+    }
+}
+
+fn run(how: &str) -> ExitCode {
+    let how = how.to_owned();
+    quick()
+        .grace_period(if how.starts_with("never") || how == "blocks" {
+            GRACE
+        } else {
+            FAR
+        })
+        .run_async(async |shutdown| {
+            shutdown.hook_async("hook", async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                tell("hook");
+            });
+            if how == "blocking" {
+                tokio::task::spawn_blocking(|| hang());
+            }
+            tell("ready");
+            match how.as_str() {
+                "fails" => return Err("no such file"),
+                "panics" => panic!("on purpose"),
+                "never looks" => {
+                    let _dropped = TellsAtDrop;
+                    pending::<()>().await;
+                }
+                "blocks" => hang(),
+                _ => {}
+            }
+            shutdown.token().stopped().await;
+            tell("stopped");
+            Ok(())
+        })
+}
+
+fn run_async_is_the_whole_ending() {
+    let mut program = Launch::new("run").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(0), &["ready", "stopped", "hook"])
+        .assert_within(PROMPT);
+}
+
+fn an_error_of_run_async_is_status_1() {
+    let program = Launch::new("run").argument("fails").ready();
+    program.end().assert(End::Code(1), &["ready", "hook"]);
+}
+
+fn a_panic_in_run_async_is_101() {
+    let program = Launch::new("run").argument("panics").ready();
+    program.end().assert(End::Code(101), &["ready", "hook"]);
+}
+
+fn a_future_that_never_looks_is_dropped_and_the_hooks_run() {
+    let mut program = Launch::new("run").argument("never looks").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(1), &["ready", "dropped", "hook"])
+        .assert_within(GRACE + PROMPT);
+}
+
+fn a_spawn_blocking_that_hangs_keeps_nobody() {
+    let mut program = Launch::new("run").argument("blocking").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(0), &["ready", "stopped", "hook"])
+        .assert_within(PROMPT);
+}
+
+/// P15: the owner never comes back, and its hooks run all the same.
+fn a_main_future_that_blocks_ends_with_the_grace_period() {
+    let mut program = Launch::new("run").argument("blocks").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(124), &["ready", "hook"])
+        .assert_within(GRACE + PROMPT);
+}
+
+/// Every worker blocks at the stop, or the one that awaits the report.
+fn blocked(how: &str) -> ExitCode {
+    let runtime = crate::multi_thread();
+    let shutdown = quick()
+        .grace_period(if how == "await" { GRACE } else { FAR })
+        .install()
+        .unwrap();
+    let token = shutdown.token();
+    if how == "await" {
+        // The last thing that its executor does before it hangs: the owner is here, and never fetches the report.
+        let report = shutdown.wait_async();
+        runtime.spawn(async move {
+            let mut report = std::pin::pin!(report);
+            let stopped = token.stopped().await;
+            let polled =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(report.as_mut().poll(cx)));
+            assert!(polled.await.is_pending(), "{stopped}");
+            tell("awaits");
+            hang();
+        });
+        shutdown.hook("hook", || tell("hook"));
+        tell("ready");
+        hang();
+    }
+    let hold = shutdown.hold("for the second signal").unwrap();
+    for _ in 0..2 {
+        let token = token.clone();
+        runtime.spawn(async move {
+            token.stopped().await;
+            tell("blocked");
+            hang();
+        });
+    }
+    tell("ready");
+    let report = runtime.block_on(shutdown.wait_async());
+    drop(hold);
+    report.exit()
+}
+
+fn p8_a_second_signal_ends_it_while_all_workers_are_blocked() {
+    let mut program = Launch::new("blocked").ready();
+    program.signal(Signal::SIGINT);
+    program.expect("blocked");
+    program.expect("blocked");
+    program.signal(Signal::SIGINT);
+    let lines = ["ready", "blocked", "blocked"];
+    program.end().assert_forced(Signal::SIGINT, &lines);
+}
+
+fn p15_an_owner_whose_executor_hangs_is_given_up() {
+    let mut program = Launch::new("blocked").argument("await").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(124), &["ready", "awaits", "hook"])
+        .assert_within(GRACE + PROMPT);
+}
+
+/// A `current_thread` runtime in the middle of something that blocks.
+fn one_thread(_: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    shutdown.token().on_stop(|_| tell("stopping")).detach();
+    crate::current_thread().block_on(async {
+        tell("ready");
+        hang();
+    })
+}
+
+fn p8_a_second_signal_ends_a_current_thread_runtime_that_is_blocked() {
+    let mut program = Launch::new("one thread").ready();
+    program.signal(Signal::SIGINT);
+    program.expect("stopping");
+    program.signal(Signal::SIGINT);
+    program
+        .end()
+        .assert_forced(Signal::SIGINT, &["ready", "stopping"]);
+}
+
+fn before_the_first_await(kind: &str) -> ExitCode {
+    let runtime = if kind == "current_thread" {
+        crate::current_thread()
+    } else {
+        crate::multi_thread()
+    };
+    let shutdown: ShutdownCoordinator = quick().install().unwrap();
+    tell("ready");
+    // Only a line that was read says that the signal has been sent, and so delivered.
+    crate::child::hear();
+    runtime.block_on(async {
+        let report = shutdown.wait_async().await;
+        tell("awaited");
+        report.exit()
+    })
+}
+
+fn a_signal_before_the_first_await_is_seen() {
+    for kind in ["current_thread", "multi_thread"] {
+        let mut program = Launch::new("before the first await").argument(kind).ready();
+        program.signal(Signal::SIGTERM);
+        program.say("go on");
+        program
+            .end()
+            .assert(End::Code(0), &["ready", "awaited"])
+            .assert_within(PROMPT);
+    }
+}

@@ -1,0 +1,199 @@
+//! P20–P22 for tasks that are futures.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use winddown::{DrainOutcome, Outcome, SpawnError, StopReason, Stopped, TaskLost};
+
+use crate::common::{bounded, embedded};
+use crate::harness::trials;
+use crate::{multi_thread, on_both};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials![
+        p21_a_task_is_waited_for_by_name,
+        a_panic_and_an_error_stop_the_program,
+        a_stopped_is_no_failure,
+        a_vital_task_s_end_stops_the_program,
+        what_is_aborted_has_ended_before_the_hooks,
+        a_task_that_blocks_its_worker_is_abandoned,
+        p22_after_the_stop_and_outside_of_a_runtime_it_is_refused,
+        a_runtime_that_goes_first_stops_the_program,
+    ]
+}
+
+fn p21_a_task_is_waited_for_by_name() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        let task = shutdown
+            .spawn_async("counts", async |token| {
+                token.stopped().await;
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                Ok::<_, String>(7)
+            })
+            .unwrap();
+        assert_eq!(task.name(), "counts");
+        let report = shutdown.shutdown_async().await;
+        assert_eq!(report.drained()[0].name(), "counts");
+        assert_eq!(report.drained()[0].outcome(), &DrainOutcome::Ended);
+        assert_eq!(task.join().await.unwrap(), Ok(7));
+    });
+}
+
+fn a_panic_and_an_error_stop_the_program() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        let task = shutdown
+            .spawn_async("fails", async |_| Err::<(), _>("no such file"))
+            .unwrap();
+        let report = shutdown.wait_async().await;
+        assert_eq!(
+            report.reason().to_string(),
+            "task fails failed: no such file"
+        );
+        assert_eq!(report.exit_code(), 1);
+        assert_eq!(task.join().await.unwrap(), Err("no such file"));
+
+        let shutdown = embedded().install().unwrap();
+        let task = shutdown
+            .spawn_async("panics", async |_| -> () { panic!("on purpose") })
+            .unwrap();
+        let report = shutdown.wait_async().await;
+        assert_eq!(report.exit_code(), 101);
+        let StopReason::TaskPanicked {
+            task: name,
+            message,
+            ..
+        } = report.reason()
+        else {
+            panic!("{report}");
+        };
+        assert_eq!((name.as_str(), message.as_str()), ("panics", "on purpose"));
+        assert!(matches!(task.join().await, Err(TaskLost::Panicked(_))));
+    });
+}
+
+fn a_stopped_is_no_failure() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        shutdown
+            .spawn_async("checks", async |token| {
+                token.stopped().await;
+                token.check()?;
+                Ok::<_, Stopped>(())
+            })
+            .unwrap();
+        let report = shutdown.shutdown_async().await;
+        assert_eq!(report.outcome(), Outcome::Clean, "{report}");
+    });
+}
+
+fn a_vital_task_s_end_stops_the_program() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        shutdown.spawn_async_vital("heart", async |_| ()).unwrap();
+        let report = shutdown.wait_async().await;
+        let ended =
+            matches!(report.reason(), StopReason::TaskEnded { task, .. } if task == "heart");
+        assert!(ended, "{report}");
+    });
+}
+
+struct SetsAtDrop(Arc<AtomicBool>);
+
+impl Drop for SetsAtDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn what_is_aborted_has_ended_before_the_hooks() {
+    on_both(|| async {
+        let shutdown = embedded()
+            .grace_period(Duration::from_secs(4))
+            .cleanup_reserve(Duration::from_millis(3900))
+            .install()
+            .unwrap();
+        let dropped = Arc::new(AtomicBool::new(false));
+        let at_hook = Arc::clone(&dropped);
+        shutdown.hook("looks", move || {
+            let has_gone = at_hook.load(Ordering::SeqCst);
+            has_gone.then_some(()).ok_or("the task still lives")
+        });
+        let dropping = SetsAtDrop(Arc::clone(&dropped));
+        let task = shutdown
+            .spawn_async("never looks", async move |_| {
+                let _dropping = dropping;
+                pending::<()>().await;
+            })
+            .unwrap();
+        let report = shutdown.shutdown_async().await;
+        assert_eq!(
+            report.hooks()[0].outcome(),
+            &winddown::HookOutcome::Completed
+        );
+        assert_eq!(report.drained()[0].outcome(), &DrainOutcome::Aborted);
+        assert_eq!(report.abandoned().count(), 0);
+        assert_eq!(report.outcome(), Outcome::Incomplete);
+        assert!(matches!(task.join().await, Err(TaskLost::Dropped { .. })));
+    });
+}
+
+/// P15: nothing can end it, and the report does not say that it has ended.
+fn a_task_that_blocks_its_worker_is_abandoned() {
+    let runtime = multi_thread();
+    let shutdown = embedded()
+        .grace_period(Duration::from_millis(400))
+        .install()
+        .unwrap();
+    let (blocks, is_blocked) = std::sync::mpsc::channel();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let _context = runtime.enter();
+    shutdown
+        .spawn_async("blocks", async move |_| {
+            blocks.send(()).unwrap();
+            let _ = held.recv();
+        })
+        .unwrap();
+    is_blocked.recv().unwrap();
+    let report = runtime.block_on(shutdown.shutdown_async());
+    assert_eq!(report.drained()[0].outcome(), &DrainOutcome::Abandoned);
+    assert!(report.took() < Duration::from_secs(10), "{report}");
+    drop(let_go);
+}
+
+fn p22_after_the_stop_and_outside_of_a_runtime_it_is_refused() {
+    let shutdown = embedded().install().unwrap();
+    let refused = shutdown.spawn_async("homeless", async |_| ()).unwrap_err();
+    assert!(matches!(refused, SpawnError::NoRuntime { .. }), "{refused}");
+    let runtime = multi_thread();
+    let _context = runtime.enter();
+    shutdown.stop("enough");
+    let refused = shutdown.spawn_async("late", async |_| ()).unwrap_err();
+    assert!(
+        matches!(refused, SpawnError::IntakeClosed { .. }),
+        "{refused}"
+    );
+}
+
+fn a_runtime_that_goes_first_stops_the_program() {
+    let shutdown = embedded().install().unwrap();
+    let runtime = multi_thread();
+    {
+        let _context = runtime.enter();
+        shutdown
+            .spawn_async("orphan", async |_| pending::<()>().await)
+            .unwrap();
+    }
+    bounded(move || drop(runtime));
+    let report = bounded(move || shutdown.wait());
+    assert_eq!(
+        report.reason().to_string(),
+        "task orphan failed: it was dropped with its runtime"
+    );
+}
