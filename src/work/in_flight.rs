@@ -271,25 +271,14 @@ impl<T: Send + Sync + 'static> Item<T> {
         mut self,
         commit: impl FnOnce(&T) -> Result<O, E>,
     ) -> Result<O, NotCompleted<E>> {
-        if !self.cell.advance(Stand::Running, Stand::Committing) {
-            return Err(if self.cell.stands_at(Stand::Undecided) {
-                NotCompleted::Undecided
-            } else {
-                NotCompleted::HandedBack
-            });
-        }
+        self = self.begin_commit()?;
         let committed = {
-            let _inside = self
-                .place
-                .as_ref()
-                .map(|(set, _)| inside::enter(set.common.home.id));
+            let _inside = self.coordinator().map(inside::enter);
             catch_unwind(AssertUnwindSafe(|| commit(&self)))
         };
         match committed {
             Ok(Ok(output)) => {
-                // Where the time was over meanwhile it stays undecided in the report; the effect is
-                // there all the same.
-                self.cell.advance(Stand::Committing, Stand::Completed);
+                self.committed();
                 Ok(output)
             }
             Ok(Err(error)) => {
@@ -303,6 +292,27 @@ impl<T: Send + Sync + 'static> Item<T> {
         }
     }
 
+    /// From here on nobody takes it back.
+    pub(super) fn begin_commit<E>(self) -> Result<Self, NotCompleted<E>> {
+        if self.cell.advance(Stand::Running, Stand::Committing) {
+            Ok(self)
+        } else if self.cell.stands_at(Stand::Undecided) {
+            Err(NotCompleted::Undecided)
+        } else {
+            Err(NotCompleted::HandedBack)
+        }
+    }
+
+    pub(super) fn committed(&self) {
+        // Where the time was over meanwhile it stays undecided in the report; the effect is there
+        // all the same.
+        self.cell.advance(Stand::Committing, Stand::Completed);
+    }
+
+    pub(super) fn coordinator(&self) -> Option<u64> {
+        self.place.as_ref().map(|(set, _)| set.common.home.id)
+    }
+
     /// Hands the item back, with the error of the work.
     pub fn fail(mut self, error: impl fmt::Display) {
         let error = show_and_drop(error, |error| format!("{error:#}"));
@@ -310,7 +320,7 @@ impl<T: Send + Sync + 'static> Item<T> {
     }
 
     /// Hands it back if it stands at `from`, and takes it off the list.
-    fn end(&mut self, from: Stand, why: Interruption) {
+    pub(super) fn end(&mut self, from: Stand, why: Interruption) {
         let Some((set, key)) = self.place.take() else {
             return;
         };

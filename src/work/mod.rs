@@ -3,6 +3,7 @@
 mod all;
 mod barrier;
 mod batch;
+mod commit;
 mod end_of_stream;
 mod hold;
 mod holders;
