@@ -77,12 +77,7 @@ impl ShutdownCoordinator {
             threads: Vec::new(),
         };
         let signals = Arc::clone(&core.signals);
-        let awaited = Arc::clone(&core);
-        coordinator.thread("winddown-watch", move || {
-            while listener::listen(&signals) {
-                awaited.conclude_for_futures();
-            }
-        })?;
+        coordinator.thread("winddown-watch", move || listener::listen(&signals))?;
         coordinator.thread("winddown-runner", move || shutdown::run(&core))?;
         Ok(coordinator)
     }
@@ -143,6 +138,12 @@ impl ShutdownCoordinator {
     /// asks next gets the same report (P18). Polled inside a hook, task or `on_stop` it is ready at
     /// once, with what has happened so far (P17). Where the executor hangs and the report is not
     /// fetched, the process ends when the grace period is over, as without an owner (P15).
+    ///
+    /// A poll after the end of the grace period makes the report itself, if nobody has. That takes
+    /// an executor that polls again by then, as a timeout around the future makes it do. It matters
+    /// only with [`exit_on_timeout(false)`](ShutdownBuilder::exit_on_timeout), where the system has
+    /// had no thread left and user code hangs on the last one: then the future is not woken, and
+    /// without that poll it stays pending.
     ///
     /// To drop the coordinator blocks; after the report was fetched, for a moment only.
     pub fn wait_async(&self) -> ReportFuture {
@@ -229,8 +230,7 @@ impl Drop for ShutdownCoordinator {
             return;
         }
         for thread in std::mem::take(&mut self.threads) {
-            // Neither of the two runs user code while the runner is here, so neither panics, and
-            // both end at once.
+            // Neither of the two runs user code, so neither panics, and both end at once.
             let _ = thread.join();
         }
     }

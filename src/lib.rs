@@ -109,8 +109,7 @@
 //! * **P11** Handlers installed before still run; one that replaced ours is noticed
 //!   ([`is_installed`](ShutdownCoordinator::is_installed)).
 //! * **P12** Only async-signal-safe work in the handler; no user code, log, lock or allocation on
-//!   the thread that watches the time. (When its watch is over, and nobody else is left to make the
-//!   report that a future waits for, it makes it.)
+//!   the thread that watches the time.
 //!
 //! **Ending**
 //! * **P13** Hooks and guards run last in first out, each at most once, on every path but a forced

@@ -66,16 +66,14 @@ impl Core {
         self.conclude(&verdict, None)
     }
 
-    /// Makes the report for those who await it, where the runner has not and no thread of theirs is
-    /// there to do it (P15).
-    pub(crate) fn conclude_for_futures(&self) {
-        let mut progress = self.progress.lock();
-        if progress.concluding {
-            self.changed.wait_for(&mut progress, SLICE);
-            return;
+    /// For an owner that awaits it: makes the report where the time is over and nobody makes it
+    /// (P15). `None`: it is not overdue.
+    pub(super) fn conclude_overdue(&self) -> Option<ShutdownReport> {
+        let (_, deadline) = self.span();
+        if self.node.now() < deadline + after::PATIENCE || self.progress.lock().concluding {
+            return None;
         }
-        drop(progress);
-        drop(self.conclude_without_the_runner());
+        Some(self.conclude_without_the_runner())
     }
 
     /// Makes the report final, and tells it. If somebody else does so already, waits for theirs.

@@ -51,11 +51,12 @@ impl Future for ReportFuture {
         if Pin::new(&mut this.stop).poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let Some(report) = core.report_or_wake(cx.waker(), &mut this.waker) else {
-            if !signals.owner.awaits_report() {
-                signals.owner.await_report();
-                core.work.own.holders.poke();
-            }
+        let report = core.report_or_wake(cx.waker(), &mut this.waker);
+        if report.is_none() && !signals.owner.awaits_report() {
+            signals.owner.await_report();
+            core.work.own.holders.poke();
+        }
+        let Some(report) = report.or_else(|| core.conclude_overdue()) else {
             return Poll::Pending;
         };
         if signals.owner.come_back() {

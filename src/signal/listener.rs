@@ -14,12 +14,9 @@ use crate::token::{Life, SLICE, after};
 ///
 /// It lets the signals in, so that there is a thread to take them even in a program that blocks
 /// them on all its own; but only when their handlers stand.
-///
-/// True: the time is over, there is no report, futures wait for it, and the process is not to be
-/// ended. There is nothing left to watch then, and nobody else to make the report.
-pub(crate) fn listen(state: &SignalState) -> bool {
+pub(crate) fn listen(state: &SignalState) {
     let Some(ending) = state.node.ending() else {
-        return false;
+        return;
     };
     while !state.released.load(Ordering::Acquire) {
         let word = state.node.word();
@@ -61,18 +58,10 @@ pub(crate) fn listen(state: &SignalState) -> bool {
                     state.run_emergency_hooks(after::WATCHDOG_EMERGENCY);
                     exit::now(death);
                 }
-                if now >= limit
-                    && word.life() == Life::Stopped
-                    && !state.settings.exit_on_timeout
-                    && state.owner.awaits_report()
-                {
-                    return true;
-                }
                 let next = if lingers { end.min(limit) } else { limit };
                 let left = if now < next { next.since(now) } else { SLICE };
                 state.listener.wait(Some(left.min(SLICE)));
             }
         }
     }
-    false
 }
