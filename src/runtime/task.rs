@@ -12,12 +12,13 @@ use tokio::task::AbortHandle;
 
 use crate::ShutdownHandle;
 use crate::error::{SpawnError, TaskPanicked};
+use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, Holder};
 use crate::runtime::driven::{Driven, Ending};
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::StopToken;
-use crate::work::{Spawn, TaskOutput, with_failure};
+use crate::work::{Home, Spawn, Stage, TaskOutput, with_failure};
 
 /// A future that the shutdown waits for. Dropping it changes nothing: the future is driven on, and
 /// is still waited for.
@@ -137,7 +138,7 @@ impl ShutdownHandle {
 
     fn spawn_future<F, Fut>(
         &self,
-        name: Cow<'static, str>,
+        name: Name,
         vital: bool,
         f: F,
         location: &'static Location<'static>,
@@ -146,63 +147,139 @@ impl ShutdownHandle {
         F: FnOnce(StopToken) -> Fut + Send + 'static,
         Fut: Future<Output: TaskOutput> + Send + 'static,
     {
-        let task = name.clone().into_owned();
-        let Ok(runtime) = Handle::try_current() else {
-            return Err(SpawnError::NoRuntime { task });
-        };
         let core = Arc::clone(self.core());
-        let holders = Arc::clone(&core.work.own.holders);
-        let Ok(key) = holders.admit(name.clone(), Holder::Task, location) else {
-            return Err(SpawnError::IntakeClosed { task });
-        };
-        holders.run_by_no_thread(key);
-        let (tell, output) = oneshot::channel();
-        let aborted = Arc::new(AtomicBool::new(false));
-        let (id, was_aborted) = (core.id, Arc::clone(&aborted));
-        let token = StopToken::of(&core.node);
-        let spawn = Spawn {
-            id,
-            holders: Arc::clone(&holders),
-            name,
-            location,
-            vital,
-            stop: move |reason| core.stop_by_task(reason),
-        };
-        let end = move |ending| {
-            let outcome = match ending {
-                Ending::Returned(output) => told(&spawn, Ok(output), tell),
-                Ending::Panicked(payload) => told(&spawn, Err(payload), tell),
-                Ending::Dropped if was_aborted.load(Ordering::Acquire) => DrainOutcome::Aborted,
-                Ending::Dropped => {
-                    let error = "it was dropped with its runtime".to_owned();
-                    (spawn.stop)(StopReason::TaskFailed {
-                        task: spawn.name.clone().into_owned(),
-                        error: error.clone(),
-                    });
-                    DrainOutcome::Failed(error)
-                }
-            };
-            // After the stop has been asked for: in between there must be no moment without this
-            // task and without the stop.
-            spawn.holders.leave(key, outcome);
-        };
-        // The closure is called as a part of the future, so that its panic is one of the task's.
-        let future = async move { with_failure(f(token).await) };
-        let abort = runtime.spawn(Driven::new(id, future, end)).abort_handle();
-        let aborting = abort.clone();
-        holders.abort_with(
-            key,
-            Box::new(move || {
-                aborted.store(true, Ordering::Release);
-                aborting.abort();
-            }),
-        );
-        Ok(AsyncTask {
-            name: task,
-            task: abort,
-            output,
-        })
+        let stop = move |reason| core.stop_by_task(reason);
+        spawn(&self.core().work.own, name, vital, stop, f, location)
     }
+}
+
+impl Stage {
+    /// As [`ShutdownHandle::spawn_async`], for this stage; `f` is given the stage's token.
+    ///
+    /// Out of its share of the time it is driven on, as a thread would go on, until the drain is
+    /// over; then it is aborted.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], once this stage has been stopped (P22), or outside of a runtime.
+    #[track_caller]
+    pub fn spawn_async<F, Fut>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> Fut + Send + 'static,
+        Fut: Future<Output: TaskOutput> + Send + 'static,
+    {
+        self.spawn_future(name.into(), false, f, Location::caller())
+    }
+
+    /// As [`ShutdownHandle::spawn_async_vital`], for this stage.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn_async`](Self::spawn_async).
+    #[track_caller]
+    pub fn spawn_async_vital<F, Fut>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        f: F,
+    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> Fut + Send + 'static,
+        Fut: Future<Output: TaskOutput> + Send + 'static,
+    {
+        self.spawn_future(name.into(), true, f, Location::caller())
+    }
+
+    fn spawn_future<F, Fut>(
+        &self,
+        name: Name,
+        vital: bool,
+        f: F,
+        location: &'static Location<'static>,
+    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
+    where
+        F: FnOnce(StopToken) -> Fut + Send + 'static,
+        Fut: Future<Output: TaskOutput> + Send + 'static,
+    {
+        let stop = self.stop();
+        let stop = move |reason| stop(reason);
+        spawn(self.home(), name, vital, stop, f, location)
+    }
+}
+
+/// Starts a future; `stop` asks for the program's stop.
+fn spawn<F, Fut>(
+    home: &Home,
+    name: Name,
+    vital: bool,
+    stop: impl Fn(StopReason) + Send + 'static,
+    f: F,
+    location: &'static Location<'static>,
+) -> Result<AsyncTask<Fut::Output>, SpawnError>
+where
+    F: FnOnce(StopToken) -> Fut + Send + 'static,
+    Fut: Future<Output: TaskOutput> + Send + 'static,
+{
+    let task = name.clone().into_owned();
+    let Ok(runtime) = Handle::try_current() else {
+        return Err(SpawnError::NoRuntime { task });
+    };
+    let holders = Arc::clone(&home.holders);
+    let Ok(key) = holders.admit(name.clone(), Holder::Task, location) else {
+        return Err(SpawnError::IntakeClosed { task });
+    };
+    holders.run_by_no_thread(key);
+    let (tell, output) = oneshot::channel();
+    let aborted = Arc::new(AtomicBool::new(false));
+    let was_aborted = Arc::clone(&aborted);
+    let token = StopToken::of(&home.node);
+    let spawn = Spawn {
+        id: home.id,
+        holders: Arc::clone(&holders),
+        name,
+        location,
+        vital,
+        stop,
+    };
+    let end = move |ending| {
+        let outcome = match ending {
+            Ending::Returned(output) => told(&spawn, Ok(output), tell),
+            Ending::Panicked(payload) => told(&spawn, Err(payload), tell),
+            Ending::Dropped if was_aborted.load(Ordering::Acquire) => DrainOutcome::Aborted,
+            Ending::Dropped => {
+                let error = "it was dropped with its runtime".to_owned();
+                (spawn.stop)(StopReason::TaskFailed {
+                    task: spawn.name.clone().into_owned(),
+                    error: error.clone(),
+                });
+                DrainOutcome::Failed(error)
+            }
+        };
+        // After the stop has been asked for: in between there must be no moment without this task
+        // and without the stop.
+        spawn.holders.leave(key, outcome);
+    };
+    // The closure is called as a part of the future, so that its panic is one of the task's.
+    let future = async move { with_failure(f(token).await) };
+    let abort = runtime
+        .spawn(Driven::new(home.id, future, end))
+        .abort_handle();
+    let aborting = abort.clone();
+    holders.abort_with(
+        key,
+        Box::new(move || {
+            aborted.store(true, Ordering::Release);
+            aborting.abort();
+        }),
+    );
+    Ok(AsyncTask {
+        name: task,
+        task: abort,
+        output,
+    })
 }
 
 /// Judges what the task has come to, and gives it to whoever joins; where nobody does, its drop code

@@ -125,13 +125,13 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
 /// held, items among it, is then handed back by nobody else (P20). They have half of the hand-back
 /// slice.
 fn abort(core: &Core, until: Tick, deadline: Tick) {
-    let holders = &core.work.own.holders;
-    if holders.abort() {
+    if core.work.abort() {
         let slice = (core.settings.cleanup_reserve / 4).min(core.settings.grace);
         let until = (core.node.now().min(until) + slice).min(deadline);
         // The owner too: one that awaits them comes back a moment after the last of them.
         let owner = || core.signals.owner.is_here();
-        holders.wait_for_aborted(until, owner, || core.systemd.look(core));
+        core.work
+            .wait_for_aborted(until, owner, || core.systemd.look(core));
     }
 }
 

@@ -122,6 +122,30 @@ impl Work {
         self.own.holders.wait_until(deadline, done, look);
     }
 
+    /// Makes the tasks end, of all stages too, that can be made to. True: there was one.
+    pub(crate) fn abort(&self) -> bool {
+        let own = self.own.holders.abort();
+        let stages = self.stages();
+        stages
+            .iter()
+            .fold(own, |any, stage| stage.home.holders.abort() || any)
+    }
+
+    /// Waits until nobody is left who has been made to end, and `others` agrees, or `deadline`.
+    pub(crate) fn wait_for_aborted(
+        &self,
+        deadline: Tick,
+        others: impl Fn() -> bool,
+        look: impl FnMut(),
+    ) {
+        let stages = self.stages();
+        let all = || {
+            let mut homes = stages.iter().map(|stage| &stage.home.holders);
+            homes.all(|holders| holders.have_ended()) && others()
+        };
+        self.own.holders.wait_for_aborted(deadline, all, look);
+    }
+
     /// Everybody who is still here, with their threads: the coordinator's own, then each stage and
     /// what is in it, the one that stops first first. At most `most` of a kind; and how many more
     /// there are.

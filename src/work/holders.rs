@@ -46,6 +46,10 @@ struct State {
     gone: Vec<DrainReport>,
 }
 
+fn no_aborted(alive: &Slab<Held>) -> bool {
+    alive.iter().all(|(_, held)| held.abort.is_none())
+}
+
 /// See the module.
 pub(crate) struct Holders {
     node: Arc<Node>,
@@ -139,7 +143,7 @@ impl Holders {
     }
 
     /// Makes everybody end who can be made to. True: there was somebody.
-    pub(crate) fn abort(&self) -> bool {
+    pub(super) fn abort(&self) -> bool {
         let mut state = self.state.lock();
         state.aborted = true;
         let keys: Vec<Key> = state.alive.iter().map(|(key, _)| key).collect();
@@ -162,15 +166,20 @@ impl Holders {
         any
     }
 
+    /// Nobody is left who has been made to end.
+    pub(super) fn have_ended(&self) -> bool {
+        no_aborted(&self.state.lock().alive)
+    }
+
     /// Waits until nobody is left who has been made to end, and `others` agrees, or `deadline`.
-    pub(crate) fn wait_for_aborted(
+    pub(super) fn wait_for_aborted(
         &self,
         deadline: Tick,
         others: impl Fn() -> bool,
         look: impl FnMut(),
     ) {
-        let gone = |alive: &Slab<Held>| alive.iter().all(|(_, held)| held.abort.is_none());
-        self.wait_for(deadline, |alive| gone(alive) && others(), look);
+        let done = |alive: &Slab<Held>| no_aborted(alive) && others();
+        self.wait_for(deadline, done, look);
     }
 
     /// What it is doing now, in its own words.

@@ -10,10 +10,12 @@ use crate::error::{IntakeClosed, SpawnError};
 use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::token::StopToken;
+#[cfg(feature = "tokio")]
+use crate::work::Home;
 use crate::work::{Hold, InFlightBuilder, StageState, Task, TaskOutput};
 
 /// Asks for the program's stop.
-type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;
+pub(crate) type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;
 
 /// A group of work whose token stops only when the stage above it is empty.
 ///
@@ -168,6 +170,17 @@ impl Stage {
         self.state
             .home
             .spawn(name, vital, move |reason| stop(reason), f, location)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn home(&self) -> &Home {
+        &self.state.home
+    }
+
+    /// What asks for the program's stop.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn stop(&self) -> Stop {
+        Arc::clone(&self.stop)
     }
 
     /// As [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight), for this stage: items are

@@ -22,6 +22,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_task_that_blocks_its_worker_is_abandoned,
         p22_after_the_stop_and_outside_of_a_runtime_it_is_refused,
         a_runtime_that_goes_first_stops_the_program,
+        p21_the_tasks_of_stages_end_in_their_turn,
+        what_a_stage_leaves_is_aborted_and_has_ended,
     ]
 }
 
@@ -196,4 +198,86 @@ fn a_runtime_that_goes_first_stops_the_program() {
         report.reason().to_string(),
         "task orphan failed: it was dropped with its runtime"
     );
+}
+
+fn p21_the_tasks_of_stages_end_in_their_turn() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        let (lines, mut to_write) = tokio::sync::mpsc::channel(4);
+        let sink = shutdown.stage("sink");
+        let written = sink
+            .spawn_async("write", async move |_| {
+                let mut written = 0;
+                // Ends when the source has gone, with all that it sent.
+                while to_write.recv().await.is_some() {
+                    written += 1;
+                }
+                Ok::<_, Stopped>(written)
+            })
+            .unwrap();
+        let (source, below) = (shutdown.stage("source"), sink.token());
+        let sent = source
+            .spawn_async("read", async move |token| {
+                let mut sent = 0;
+                while !token.is_stopped() {
+                    lines.send(sent).await.unwrap();
+                    sent += 1;
+                }
+                // What is in hand at the stop is passed on, too.
+                for _ in 0..100 {
+                    assert!(!below.is_stopped());
+                    lines.send(sent).await.unwrap();
+                    sent += 1;
+                }
+                Ok::<_, Stopped>(sent)
+            })
+            .unwrap();
+        let report = shutdown.shutdown_async().await;
+        assert_eq!(report.outcome(), Outcome::Clean, "{report}");
+        let stages: Vec<_> = report
+            .drained()
+            .iter()
+            .filter_map(|row| row.stage())
+            .collect();
+        assert!(stages.starts_with(&["source"]), "{report}");
+        assert_eq!(
+            written.join().await.unwrap().unwrap(),
+            sent.join().await.unwrap().unwrap()
+        );
+    });
+}
+
+fn what_a_stage_leaves_is_aborted_and_has_ended() {
+    on_both(|| async {
+        let shutdown = embedded()
+            .grace_period(Duration::from_secs(4))
+            .cleanup_reserve(Duration::from_millis(3900))
+            .install()
+            .unwrap();
+        let stage = shutdown.stage("stage");
+        let dropped = Arc::new(AtomicBool::new(false));
+        let (dropping, at_hook) = (SetsAtDrop(Arc::clone(&dropped)), Arc::clone(&dropped));
+        let task = stage
+            .spawn_async_vital("never looks", async move |_| {
+                let _dropping = dropping;
+                pending::<()>().await;
+            })
+            .unwrap();
+        shutdown.hook("looks", move || {
+            let has_gone = at_hook.load(Ordering::SeqCst);
+            has_gone.then_some(()).ok_or("the task still lives")
+        });
+        let report = shutdown.shutdown_async().await;
+        assert!(matches!(task.join().await, Err(TaskLost::Dropped { .. })));
+        let row = report
+            .drained()
+            .iter()
+            .find(|row| row.name() == "never looks");
+        assert_eq!(row.unwrap().outcome(), &DrainOutcome::Aborted);
+        assert_eq!(
+            report.hooks()[0].outcome(),
+            &winddown::HookOutcome::Completed,
+            "{report}"
+        );
+    });
 }
