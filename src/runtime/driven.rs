@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use crate::inside;
 use crate::panic::{Payload, forget_payload};
+use crate::work::drop_whole;
 
 /// How a future has ended.
 pub(super) enum Ending<T> {
@@ -35,7 +36,7 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Driven<F, E> {
 
     fn finish(&mut self, ending: Ending<F::Output>) {
         let future = self.future.take();
-        forget_payload(catch_unwind(AssertUnwindSafe(|| drop(future))));
+        forget_payload(catch_unwind(AssertUnwindSafe(|| drop_whole(future))));
         if let Some(end) = self.end.take() {
             forget_payload(catch_unwind(AssertUnwindSafe(|| end(ending))));
         }

@@ -3,6 +3,7 @@
 
 mod bridge;
 mod driven;
+mod hand_back;
 mod hook;
 mod run;
 mod task;

@@ -12,7 +12,7 @@ use crate::handle::ShutdownHandle;
 use crate::report::{DrainOutcome, Holder};
 use crate::slab::Key;
 use crate::token::{FutureExt, StopSource};
-use crate::work::Holders;
+use crate::work::{Holders, drop_whole};
 
 impl ShutdownBuilder {
     /// As [`run`](Self::run), with a future, and a multi-thread runtime of its own.
@@ -62,7 +62,12 @@ impl ShutdownBuilder {
             let token = cut.token();
             let handle = shutdown.handle();
             // In the runtime's context, also what the closure does before its first await.
-            let ended = runtime.block_on(async { f(handle).until_stopped(&token).await });
+            let ended = runtime.block_on(async {
+                let mut future = Box::pin(f(handle));
+                let ended = future.as_mut().until_stopped(&token).await;
+                drop_whole(future);
+                ended
+            });
             if ended.is_err() {
                 running.outcome = DrainOutcome::Aborted;
             }

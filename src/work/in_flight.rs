@@ -17,8 +17,9 @@ use crate::reason::Interruption;
 use crate::slab::Key;
 use crate::token::StopToken;
 use crate::work::Home;
+use crate::work::deferred;
 use crate::work::item::{Cell, Interrupted, Stand};
-use crate::work::set::{Common, SHARDS, Set, shard};
+use crate::work::set::{By, Common, HandingBack, OnInterrupted, SHARDS, Set, shard};
 use crate::work::sets::AnySet;
 
 /// What happens to items that are still running when the time for draining is over.
@@ -57,7 +58,8 @@ pub struct InFlightBuilder<T> {
     home: Home,
     name: Name,
     location: &'static Location<'static>,
-    hand_back: HandBack,
+    /// None where it is left to the kind of hand-back.
+    hand_back: Option<HandBack>,
     most: Option<u32>,
     of: PhantomData<fn(T)>,
 }
@@ -68,15 +70,16 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
             home,
             name,
             location,
-            hand_back: HandBack::default(),
+            hand_back: None,
             most: None,
             of: PhantomData,
         }
     }
 
-    /// When running items are handed back. Default: [`HandBack::AtDeadline`].
+    /// When running items are handed back. Default: [`HandBack::AtDeadline`]; with
+    /// `on_interrupted_async`, of the feature `tokio`, [`HandBack::WhenStopped`].
     pub fn hand_back(mut self, when: HandBack) -> Self {
-        self.hand_back = when;
+        self.hand_back = Some(when);
         self
     }
 
@@ -104,13 +107,29 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
         F: Fn(Interrupted<T>) -> R + Send + Sync + 'static,
         R: HookOutput,
     {
+        let f = move |item| HandingBack::Over(f(item).into_result());
+        self.build(HandBack::AtDeadline, Box::new(f))
+    }
+
+    /// The coordinator's number.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn coordinator(&self) -> u64 {
+        self.home.id
+    }
+
+    /// Makes the set; `hand_back` counts where nothing else was said.
+    pub(crate) fn build(
+        self,
+        hand_back: HandBack,
+        on_interrupted: OnInterrupted<T>,
+    ) -> InFlight<T> {
         let common = Arc::new(Common {
             home: self.home,
             name: self.name,
             location: self.location,
-            hand_back: self.hand_back,
+            hand_back: self.hand_back.unwrap_or(hand_back),
             most: self.most,
-            on_interrupted: Box::new(move |item| f(item).into_result()),
+            on_interrupted,
         });
         let shards = std::array::from_fn(|_| Arc::new(Set::new(&common)));
         for shard in &shards {
@@ -208,8 +227,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         if late {
             // The hand-back has the payload for itself.
             drop(value);
-            set.give_back(&cell, Interruption::Stopping);
-            set.leave(Some(key));
+            set.give_back(&cell, key, Interruption::Stopping, By::Worker);
             return None;
         }
         Some(Item {
@@ -329,8 +347,8 @@ impl<T: Send + Sync + 'static> Item<T> {
         let value = self.value.take();
         if mine {
             drop(value);
-            set.give_back(&self.cell, why);
-            set.leave(Some(key));
+            let cell = Arc::clone(&self.cell);
+            deferred::or_now(move || set.give_back(&cell, key, why, By::Worker));
             return;
         }
         // P21: the payload's drop code is part of the item. If it panics, the item goes all the same.

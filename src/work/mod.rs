@@ -4,6 +4,7 @@ mod all;
 mod barrier;
 mod batch;
 mod commit;
+mod deferred;
 mod end_of_stream;
 mod hold;
 mod holders;
@@ -19,12 +20,16 @@ mod task;
 pub(crate) use all::Work;
 pub use barrier::{End, EndPolicy};
 pub use batch::{DrainOutput, Drained, Split, drain, split_at_end};
+#[cfg(feature = "tokio")]
+pub(crate) use deferred::drop_whole;
 pub use end_of_stream::{Arrival, Assignment, EndOfStream};
 pub use hold::Hold;
 pub(crate) use holders::Holders;
 pub(crate) use home::Home;
 pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
 pub use item::{Advice, Interrupted};
+#[cfg(feature = "tokio")]
+pub(crate) use set::HandingBack;
 pub(crate) use sets::{HandBackCall, Sets};
 pub use stage::Stage;
 pub(crate) use stage_state::StageState;

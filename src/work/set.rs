@@ -19,7 +19,31 @@ use crate::work::in_flight::HandBack;
 use crate::work::item::{Cell, Interrupted, Stand};
 use crate::work::sets::{AnySet, HandBackCall};
 
-pub(super) type OnInterrupted<T> = Box<dyn Fn(Interrupted<T>) -> Result<(), String> + Send + Sync>;
+/// Puts an item back where it came from.
+pub(crate) type OnInterrupted<T> = Box<dyn Fn(Interrupted<T>) -> HandingBack + Send + Sync>;
+
+/// How far a hand-back has come when its call returns.
+pub(crate) enum HandingBack {
+    Over(Result<(), String>),
+    /// It is still to be started, and says when it has ended.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "for features"))]
+    ToStart(Box<dyn FnOnce(HandedBack) + Send>),
+}
+
+/// Takes how a hand-back has ended.
+pub(crate) type HandedBack = Box<dyn FnOnce(HandBackEnd) + Send>;
+
+/// How a hand-back has ended: `Err` with the message of its panic.
+pub(crate) type HandBackEnd = Result<Result<(), String>, String>;
+
+/// Who hands an item back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Whoever had it, and has let go of it.
+    Worker,
+    /// The program, while the worker may still have it.
+    Program,
+}
 
 pub(super) struct State<T> {
     pub(super) closed: bool,
@@ -75,28 +99,55 @@ impl<T> Set<T> {
         }
     }
 
-    /// Hands an item back that stands at `HandingBack` by the caller's own step.
-    pub(super) fn give_back(&self, cell: &Cell<T>, why: Interruption) {
+    /// Hands an item back that stands at `HandingBack` by the caller's own step, and takes it off
+    /// the list when that has been done and the worker has gone.
+    pub(super) fn give_back(
+        self: &Arc<Self>,
+        cell: &Arc<Cell<T>>,
+        key: Key,
+        why: Interruption,
+        by: By,
+    ) where
+        T: Send + Sync + 'static,
+    {
         let bus = &self.common.home.bus;
         let told = bus.is_used().then(|| why.clone());
         let Some(item) = cell.take(why, self.common.most) else {
             return;
         };
-        let outcome = {
-            let _inside = inside::enter(self.common.home.id);
-            match catch_unwind(AssertUnwindSafe(|| (self.common.on_interrupted)(item))) {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(DrainOutcome::Failed(format!("hand-back failed: {error}"))),
-                Err(payload) => {
-                    let message = panic::message(payload);
-                    Some(DrainOutcome::Panicked(format!(
-                        "in its hand-back: {message}"
-                    )))
-                }
+        let _inside = inside::enter(self.common.home.id);
+        let handing = catch_unwind(AssertUnwindSafe(|| (self.common.on_interrupted)(item)));
+        let end = match handing {
+            Ok(HandingBack::Over(end)) => Ok(end),
+            Err(payload) => Err(panic::message(payload)),
+            Ok(HandingBack::ToStart(start)) => {
+                // P21: until it has ended the item stays on the list.
+                let (set, cell) = (Arc::clone(self), Arc::clone(cell));
+                let end = Box::new(move |end| set.has_given_back(&cell, key, end, told, by));
+                panic::forget_payload(catch_unwind(AssertUnwindSafe(|| start(end))));
+                return;
             }
         };
+        self.has_given_back(cell, key, end, told, by);
+    }
+
+    fn has_given_back(
+        &self,
+        cell: &Cell<T>,
+        key: Key,
+        end: HandBackEnd,
+        told: Option<Interruption>,
+        by: By,
+    ) {
+        let outcome = match end {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(DrainOutcome::Failed(format!("hand-back failed: {error}"))),
+            Err(message) => Some(DrainOutcome::Panicked(format!(
+                "in its hand-back: {message}"
+            ))),
+        };
         if let Some(why) = told {
-            bus.emit(|| Event::HandedBack {
+            self.common.home.bus.emit(|| Event::HandedBack {
                 name: self.common.name.clone(),
                 why,
                 error: outcome.as_ref().map(ToString::to_string),
@@ -115,6 +166,9 @@ impl<T> Set<T> {
         }
         if cell.advance(Stand::HandingBack, Stand::HandedBack) {
             self.common.home.sets.was_handed_back();
+        }
+        if by == By::Worker || cell.is_worker_gone() {
+            self.leave(Some(key));
         }
     }
 
@@ -174,10 +228,7 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
             hand_backs.push(Box::new(move || {
                 cell.tell();
                 if mine {
-                    set.give_back(&cell, Interruption::OutOfTime);
-                    if cell.is_worker_gone() {
-                        set.leave(Some(key));
-                    }
+                    set.give_back(&cell, key, Interruption::OutOfTime, By::Program);
                 }
             }));
         }
