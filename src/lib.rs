@@ -236,6 +236,8 @@ pub use token::{
     FutureExt, OnStop, StopFuture, StopSource, StopToken, UntilStopped, UntilStoppedFuture,
     UntilStoppedIter,
 };
+#[cfg(feature = "tokio")]
+pub use token::{StreamExt, UntilStoppedStream};
 pub use work::{
     Advice, Arrival, Assignment, DrainOutput, Drained, End, EndOfStream, EndPolicy, HandBack, Hold,
     InFlight, InFlightBuilder, Interrupted, Item, NotCompleted, Slot, Split, Stage, Task,

@@ -7,6 +7,8 @@ mod grace;
 mod iter;
 mod node;
 mod on_stop;
+#[cfg(feature = "tokio")]
+mod stream;
 mod word;
 
 use std::convert::Infallible;
@@ -27,6 +29,8 @@ pub(crate) use grace::{GraceClock, SLICE, after};
 pub use iter::{UntilStopped, UntilStoppedIter};
 pub(crate) use node::{Ending, Node};
 pub use on_stop::OnStop;
+#[cfg(feature = "tokio")]
+pub use stream::{StreamExt, UntilStoppedStream};
 #[cfg(test)]
 pub(crate) use word::NO_RECORD;
 pub(crate) use word::{By, Life};

@@ -22,6 +22,7 @@ mod hooks;
 mod items;
 mod processes;
 mod report;
+mod streams;
 mod tasks;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         items::tests(),
         processes::tests(),
         report::tests(),
+        streams::tests(),
         tasks::tests(),
     ];
     let arguments = libtest_mimic::Arguments::from_args();
