@@ -145,7 +145,9 @@ impl ShutdownCoordinator {
     /// had no thread left and user code hangs on the last one: then the future is not woken, and
     /// without that poll it stays pending.
     ///
-    /// To drop the coordinator blocks; after the report was fetched, for a moment only.
+    /// To drop the coordinator blocks; after the report was fetched, for a moment only. And a tokio
+    /// runtime that is dropped waits for every `spawn_blocking`: end with
+    /// [`exit`](ShutdownReport::exit) before that, or use `run_async`, of the feature `tokio`.
     pub fn wait_async(&self) -> ReportFuture {
         ReportFuture::new(Arc::clone(self.core()))
     }

@@ -16,6 +16,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("blocked", blocked),
     ("before the first await", before_the_first_await),
     ("one thread", one_thread),
+    ("subsystem", subsystem),
+    ("left behind", left_behind),
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -30,6 +32,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         p15_an_owner_whose_executor_hangs_is_given_up,
         p8_a_second_signal_ends_a_current_thread_runtime_that_is_blocked,
         a_signal_before_the_first_await_is_seen,
+        p15_a_subsystem_that_blocks_its_worker_is_named_and_left_behind,
+        p15_a_subsystem_that_blocks_the_only_worker_ends_with_the_grace_period,
+        p8_a_second_signal_ends_a_subsystem_that_blocks_its_worker,
+        a_spawn_blocking_that_hangs_is_left_behind_by_exit,
+        p15_a_spawn_blocking_with_a_hold_is_named_and_left_behind,
     ]
 }
 
@@ -202,11 +209,7 @@ fn p8_a_second_signal_ends_a_current_thread_runtime_that_is_blocked() {
 }
 
 fn before_the_first_await(kind: &str) -> ExitCode {
-    let runtime = if kind == "current_thread" {
-        crate::current_thread()
-    } else {
-        crate::multi_thread()
-    };
+    let runtime = runtime(kind);
     let shutdown: ShutdownCoordinator = quick().install().unwrap();
     tell("ready");
     // Only a line that was read says that the signal has been sent, and so delivered.
@@ -227,5 +230,122 @@ fn a_signal_before_the_first_await_is_seen() {
             .end()
             .assert(End::Code(0), &["ready", "awaited"])
             .assert_within(PROMPT);
+    }
+}
+
+fn runtime(kind: &str) -> tokio::runtime::Runtime {
+    if kind.contains("current_thread") {
+        crate::current_thread()
+    } else {
+        crate::multi_thread()
+    }
+}
+
+/// A task that blocks the worker which drives it, and never comes back.
+fn subsystem(kind: &str) -> ExitCode {
+    let shutdown = quick()
+        .grace_period(if kind.contains("twice") { FAR } else { GRACE })
+        .install()
+        .unwrap();
+    shutdown.hook("hook", || tell("hook"));
+    shutdown.on_report(|report| {
+        for left in report.abandoned() {
+            tell(left.name());
+        }
+    });
+    runtime(kind).block_on(async {
+        shutdown
+            .spawn_async("subsystem", async |token| -> () {
+                token.stopped().await;
+                tell("blocks");
+                hang()
+            })
+            .unwrap();
+        tell("ready");
+        shutdown.wait_async().await.exit()
+    })
+}
+
+/// P21: it has all the time there is to drain; then the hooks run, and the report has its name.
+fn p15_a_subsystem_that_blocks_its_worker_is_named_and_left_behind() {
+    let mut program = Launch::new("subsystem").argument("multi_thread").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(1), &["ready", "blocks", "hook", "subsystem"])
+        .assert_within(GRACE + PROMPT);
+}
+
+/// The owner awaits the report on that very worker, and so does not come back either.
+fn p15_a_subsystem_that_blocks_the_only_worker_ends_with_the_grace_period() {
+    let mut program = Launch::new("subsystem").argument("current_thread").ready();
+    program.signal(Signal::SIGTERM);
+    let ended = program.end().assert_within(GRACE + PROMPT);
+    assert_eq!(ended.end, End::Code(124), "{ended:?}");
+    assert_eq!(ended.lines[..3], ["ready", "blocks", "hook"], "{ended:?}");
+    assert!(
+        ended.lines[3..].iter().any(|line| line == "subsystem"),
+        "{ended:?}"
+    );
+}
+
+fn p8_a_second_signal_ends_a_subsystem_that_blocks_its_worker() {
+    for kind in ["current_thread twice", "multi_thread twice"] {
+        let mut program = Launch::new("subsystem").argument(kind).ready();
+        program.signal(Signal::SIGINT);
+        program.expect("blocks");
+        program.signal(Signal::SIGINT);
+        program
+            .end()
+            .assert_forced(Signal::SIGINT, &["ready", "blocks"]);
+    }
+}
+
+/// `spawn_blocking`, bare, or with a hold so that it is waited for.
+fn left_behind(how: &str) -> ExitCode {
+    let shutdown = quick()
+        .grace_period(if how.contains("hold") { GRACE } else { FAR })
+        .install()
+        .unwrap();
+    shutdown.on_report(|report| {
+        for left in report.abandoned() {
+            tell(left.name());
+        }
+    });
+    runtime(how).block_on(async {
+        let hold = how
+            .contains("hold")
+            .then(|| shutdown.hold("blocking work").unwrap());
+        let (begins, has_begun) = tokio::sync::oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let _hold = hold;
+            begins.send(()).unwrap();
+            hang()
+        });
+        has_begun.await.unwrap();
+        tell("ready");
+        shutdown.wait_async().await.exit()
+    })
+}
+
+fn a_spawn_blocking_that_hangs_is_left_behind_by_exit() {
+    for kind in ["current_thread", "multi_thread"] {
+        let mut program = Launch::new("left behind").argument(kind).ready();
+        program.signal(Signal::SIGTERM);
+        program
+            .end()
+            .assert(End::Code(0), &["ready"])
+            .assert_within(PROMPT);
+    }
+}
+
+fn p15_a_spawn_blocking_with_a_hold_is_named_and_left_behind() {
+    for kind in ["current_thread, hold", "multi_thread, hold"] {
+        let mut program = Launch::new("left behind").argument(kind).ready();
+        program.signal(Signal::SIGTERM);
+        program
+            .end()
+            .assert(End::Code(1), &["ready", "blocking work"])
+            .assert_within(GRACE + PROMPT);
     }
 }
