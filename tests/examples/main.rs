@@ -13,6 +13,8 @@
     reason = "tests"
 )]
 
+#[cfg(feature = "tokio")]
+mod axum_server;
 #[cfg(feature = "ledger-postgres")]
 #[path = "../common/cluster.rs"]
 mod cluster;
