@@ -61,9 +61,10 @@
 //! * [`wait_async`](ShutdownCoordinator::wait_async) and
 //!   [`shutdown_async`](ShutdownCoordinator::shutdown_async) give the report to a future, on any
 //!   executor.
-//! * With the feature `tokio`, `ShutdownBuilder::run_async`, `ShutdownHandle::hook_async` and
-//!   `spawn_async` do for futures what their namesakes do for threads; `CancellationToken`s are
-//!   bridged both ways.
+//! * With the feature `tokio`, `ShutdownBuilder::run_async`, `ShutdownHandle::hook_async`,
+//!   `spawn_async` (also of a [`Stage`]) and `InFlightBuilder::on_interrupted_async` do for futures
+//!   what their namesakes do for threads; `StreamExt` ends a stream; `CancellationToken`s are bridged
+//!   both ways.
 //! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
 //!   run, whatever ends it.
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
@@ -150,6 +151,8 @@
 //! * A thread cannot be interrupted: one that never looks at its token is left behind when its time
 //!   is over, and the process ends without it.
 //! * A thread that nobody registered is not waited for.
+//! * A future can be dropped at its next await, and not before: one that blocks its worker is left
+//!   behind as a thread is.
 //! * While emergency hooks run on the forced path, the program's other threads go on: one that
 //!   calls `exit` then decides the status.
 //! * When the coordinator is dropped, a handler of another library that was registered after ours,
