@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::process::{Process, until};
+use crate::random::Random;
 use crate::{FAR, SLACK, start};
 
 struct Server {
@@ -167,23 +168,19 @@ struct Tally {
 fn no_accepted_request_is_broken_in_fifty_rounds() {
     const ROUNDS: usize = 50;
     const AT_ONCE: usize = 5;
-    let seed = std::env::var("AXUM_SEED").map_or_else(
-        |_| u64::from(std::process::id()) << 20 | 0xa11,
-        |seed| seed.parse().unwrap(),
-    );
-    println!("AXUM_SEED={seed}");
+    let mut random = Random::new("axum_server");
+    let moments = (0..ROUNDS).map(|number| (number, random.up_to(Duration::from_millis(200))));
+    let left = Arc::new(Mutex::new(moments.collect::<Vec<_>>()));
     let tally = Arc::new(Tally::default());
-    let next = Arc::new(AtomicUsize::new(0));
     let lanes: Vec<_> = (0..AT_ONCE)
         .map(|_| {
-            let (tally, next) = (Arc::clone(&tally), Arc::clone(&next));
+            let (left, tally) = (Arc::clone(&left), Arc::clone(&tally));
             thread::spawn(move || {
                 loop {
-                    let number = next.fetch_add(1, Ordering::SeqCst);
-                    if number >= ROUNDS {
+                    let Some((number, moment)) = left.lock().unwrap().pop() else {
                         return;
-                    }
-                    round(number, seed, &tally);
+                    };
+                    round(number, moment, &tally);
                 }
             })
         })
@@ -204,13 +201,8 @@ fn no_accepted_request_is_broken_in_fifty_rounds() {
 /// Two kinds of clients: those that keep to the readiness, as behind a load balancer, are answered
 /// without exception. Those that do not care go on until the listener refuses them: what the server
 /// has begun of theirs is answered, too, and what is refused was never begun.
-fn round(number: usize, seed: u64, tally: &Arc<Tally>) {
+fn round(number: usize, moment: Duration, tally: &Arc<Tally>) {
     const OF_EACH: usize = 3;
-    // splitmix64
-    let mut random = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    random = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    random ^= random >> 27;
-    let moment = Duration::from_micros(random % 200_000);
     let work = ["0", "0.002", "0.02"][number % 3];
     let mut server = Server::start(&["--linger", "1", "--work", work]);
     let addr = server.addr;
@@ -243,7 +235,7 @@ fn round(number: usize, seed: u64, tally: &Arc<Tally>) {
                             break;
                         }
                     } else {
-                        panic!("broken: {path} in round {number} of {seed}: {asked:?}");
+                        panic!("broken: {path} in round {number}: {asked:?}");
                     }
                     // Some room for the others; these are closed loops on few processors.
                     thread::sleep(Duration::from_millis(2));
@@ -260,7 +252,7 @@ fn round(number: usize, seed: u64, tally: &Arc<Tally>) {
     unready.store(true, Ordering::SeqCst);
     let status = server.process.end();
     let log = server.process.err.all();
-    assert_eq!(status.code(), Some(0), "round {number} of {seed}: {log}");
+    assert_eq!(status.code(), Some(0), "round {number}: {log}");
     assert_eq!(
         server.process.out.last_line(),
         "pool closed, 0 still in use"
@@ -271,7 +263,7 @@ fn round(number: usize, seed: u64, tally: &Arc<Tally>) {
             let begun = log.contains(&format!("GET {path}\n"));
             assert!(
                 !begun,
-                "{path} in round {number} of {seed} was begun and not answered"
+                "{path} in round {number} was begun and not answered"
             );
         }
         tally.answered.fetch_add(answered.len(), Ordering::SeqCst);
