@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use crate::builder::ShutdownBuilder;
 use crate::handle::ShutdownHandle;
-use crate::report::{DrainOutcome, Holder};
+use crate::report::DrainOutcome;
 use crate::slab::Key;
 use crate::token::{FutureExt, StopSource};
 use crate::work::{Holders, drop_whole};
@@ -83,21 +83,18 @@ impl ShutdownBuilder {
 /// The future of `run_async`, as what the shutdown waits for and can end.
 struct Running {
     holders: Arc<Holders>,
-    /// None where the stop came before it.
-    key: Option<Key>,
+    key: Key,
     outcome: DrainOutcome,
 }
 
 impl Running {
     fn new(handle: &ShutdownHandle, cut: StopSource, location: &'static Location<'static>) -> Self {
         let holders = Arc::clone(&handle.core().work.own.holders);
-        let key = holders.admit("run".into(), Holder::Task, location).ok();
-        if let Some(key) = key {
-            let cut = move || {
-                cut.stop("the time for draining is over");
-            };
-            holders.abort_with(key, Box::new(cut));
-        }
+        let key = holders.admit_owner("run".into(), location);
+        let cut = move || {
+            cut.stop("the time for draining is over");
+        };
+        holders.abort_with(key, Box::new(cut));
         Self {
             holders,
             key,
@@ -108,10 +105,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            let outcome = std::mem::replace(&mut self.outcome, DrainOutcome::Ended);
-            self.holders.leave(key, outcome);
-        }
+        let outcome = std::mem::replace(&mut self.outcome, DrainOutcome::Ended);
+        self.holders.leave(self.key, outcome);
     }
 }
 

@@ -97,7 +97,26 @@ impl Holders {
         if state.closed || self.node.is_stopped() {
             return Err(name);
         }
-        Ok(state.alive.push(Held {
+        Ok(self.put(&mut state, since, name, holder, location))
+    }
+
+    /// Puts the owner's own work on the list, also after the stop: the drain waits for the owner
+    /// anyway, and so is not over before that is there (P21).
+    #[cfg(feature = "tokio")]
+    pub(crate) fn admit_owner(&self, name: Name, location: &'static Location<'static>) -> Key {
+        let since = Tick::coarse();
+        self.put(&mut self.state.lock(), since, name, Holder::Task, location)
+    }
+
+    fn put(
+        &self,
+        state: &mut State,
+        since: Tick,
+        name: Name,
+        holder: Holder,
+        location: &'static Location<'static>,
+    ) -> Key {
+        state.alive.push(Held {
             name,
             holder,
             location,
@@ -107,7 +126,7 @@ impl Holders {
             said: None,
             count: 1,
             abort: None,
-        }))
+        })
     }
 
     /// This thread runs it.

@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("blocked", blocked),
     ("before the first await", before_the_first_await),
     ("one thread", one_thread),
+    ("before the start", before_the_start),
     ("subsystem", subsystem),
     ("left behind", left_behind),
 ];
@@ -32,6 +33,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         p15_an_owner_whose_executor_hangs_is_given_up,
         p8_a_second_signal_ends_a_current_thread_runtime_that_is_blocked,
         a_signal_before_the_first_await_is_seen,
+        p15_a_stop_before_run_async_has_begun_still_ends_its_future,
         p15_a_subsystem_that_blocks_its_worker_is_named_and_left_behind,
         p15_a_subsystem_that_blocks_the_only_worker_ends_with_the_grace_period,
         p8_a_second_signal_ends_a_subsystem_that_blocks_its_worker,
@@ -230,6 +232,32 @@ fn a_signal_before_the_first_await_is_seen() {
             .end()
             .assert(End::Code(0), &["ready", "awaited"])
             .assert_within(PROMPT);
+    }
+}
+
+/// The signal is there before the program is: it is delivered by the installation, and so before the future begins.
+fn before_the_start(_: &str) -> ExitCode {
+    use nix::sys::signal::{SigSet, kill};
+    let mut term = SigSet::empty();
+    term.add(Signal::SIGTERM);
+    term.thread_block().unwrap();
+    kill(nix::unistd::Pid::this(), Signal::SIGTERM).unwrap();
+    quick().grace_period(GRACE).run_async(async |shutdown| {
+        shutdown.hook_async("hook", async { tell("hook") });
+        tell("ready");
+        let _dropped = TellsAtDrop;
+        pending::<()>().await;
+        Ok::<_, String>(())
+    })
+}
+
+fn p15_a_stop_before_run_async_has_begun_still_ends_its_future() {
+    for _ in 0..10 {
+        let program = Launch::new("before the start").ready();
+        program
+            .end()
+            .assert(End::Code(1), &["ready", "dropped", "hook"])
+            .assert_within(GRACE + PROMPT);
     }
 }
 
