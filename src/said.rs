@@ -61,7 +61,11 @@ impl Drop for Mine {
 /// winddown::say("row 300 of 900");
 /// ```
 ///
-/// Not for: a hold that travels between threads; that has [`Hold::say`](crate::Hold::say).
+/// A task or hook that is a future, started here, says it for itself, on whatever thread it is
+/// driven.
+///
+/// Not for: a hold that travels between threads; that has [`Hold::say`](crate::Hold::say). Nor for
+/// the futures of others, which have nobody to say it for.
 pub fn say(what: impl Into<Cow<'static, str>>) {
     put(Said::new(what.into(), None));
 }
@@ -75,7 +79,17 @@ pub fn say_progress(what: impl Into<Cow<'static, str>>, done: u64, of: u64) {
     put(Said::new(what.into(), Some((done, of))));
 }
 
-fn put(said: Said) {
+/// This thread says it, or the future that it drives.
+pub(crate) fn put(said: Said) {
+    #[cfg(feature = "tokio")]
+    if let Some(voice) = VOICE
+        .try_with(|voice| voice.borrow().clone())
+        .ok()
+        .flatten()
+    {
+        voice(said);
+        return;
+    }
     let mut thread = this_thread();
     thread.said = thread.said.wrapping_add(1);
     let _ = THREAD.try_with(|known| known.set(thread));
@@ -99,6 +113,48 @@ pub(crate) fn said_since(thread: Thread) -> Option<Said> {
     let words = board.lock();
     let (said, which) = words.as_ref()?;
     (*which != thread.said).then(|| said.clone())
+}
+
+/// Takes what a future says, whichever thread it is driven on.
+#[cfg(feature = "tokio")]
+pub(crate) type Voice = Arc<dyn Fn(Said) + Send + Sync>;
+
+#[cfg(feature = "tokio")]
+thread_local! {
+    /// Of the future that this thread drives.
+    static VOICE: RefCell<Option<Voice>> = const { RefCell::new(None) };
+}
+
+/// Until it is dropped, what this thread says goes to the voice that it was made with.
+#[cfg(feature = "tokio")]
+pub(crate) struct Speaking(Option<Voice>);
+
+/// This thread is about to drive the future that `voice` belongs to.
+#[cfg(feature = "tokio")]
+pub(crate) fn speak_with(voice: &Voice) -> Speaking {
+    let voice = Some(Arc::clone(voice));
+    let before = VOICE.try_with(|own| own.replace(voice));
+    Speaking(before.ok().flatten())
+}
+
+#[cfg(feature = "tokio")]
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        let voice = VOICE.try_with(|own| own.replace(before));
+        // It may be the last share of what it speaks for.
+        drop(voice);
+    }
+}
+
+/// The thread of what is registered now; nobody's inside a tokio task, with which any thread may go
+/// on: what that thread says or does later is not about it.
+pub(crate) fn carrier() -> Thread {
+    #[cfg(feature = "tokio")]
+    if tokio::task::try_id().is_some() {
+        return Thread::NONE;
+    }
+    this_thread()
 }
 
 /// The thread that asks. The first time it costs a system call.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use crate::inside;
 use crate::panic::{Payload, forget_payload};
+use crate::said::{self, Voice};
 use crate::work::drop_whole;
 
 /// How a future has ended.
@@ -20,6 +21,7 @@ pub(super) enum Ending<T> {
 /// ended has ended.
 pub(super) struct Driven<F: Future, E: FnOnce(Ending<F::Output>)> {
     id: u64,
+    voice: Option<Voice>,
     future: Option<Pin<Box<F>>>,
     end: Option<E>,
 }
@@ -29,9 +31,16 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Driven<F, E> {
     pub(super) fn new(id: u64, future: F, end: E) -> Self {
         Self {
             id,
+            voice: None,
             future: Some(Box::pin(future)),
             end: Some(end),
         }
+    }
+
+    /// What the future [says](crate::say) goes to `voice`.
+    pub(super) fn speaks_with(mut self, voice: Voice) -> Self {
+        self.voice = Some(voice);
+        self
     }
 
     fn finish(&mut self, ending: Ending<F::Output>) {
@@ -49,6 +58,7 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Future for Driven<F, E> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let _inside = inside::enter(this.id);
+        let _speaking = this.voice.as_ref().map(said::speak_with);
         let Some(future) = &mut this.future else {
             return Poll::Ready(());
         };

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 use std::panic::Location;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use tokio::runtime::Handle;
 
 use crate::ShutdownHandle;
@@ -15,9 +16,14 @@ use crate::hook::{Body, Hook, HookOptions, HookOutput};
 use crate::panic;
 use crate::report::HookOutcome;
 use crate::runtime::driven::{Driven, Ending};
+use crate::said;
+use crate::snapshot::Said;
 
 /// For its drop code a future that is out of time has so much of it, the last part.
 const TO_DROP: Duration = Duration::from_millis(20);
+
+/// As many words may wait for the thread that listens.
+const WORDS: usize = 16;
 
 impl ShutdownHandle {
     /// As [`hook`](Self::hook), with a future, which is driven on the runtime that this is called
@@ -86,7 +92,10 @@ where
             let why = "it was registered outside of a runtime";
             return Some(HookOutcome::Failed(why.to_owned()));
         };
-        let (tell, told) = bounded(1);
+        let (tell, told) = bounded(WORDS);
+        let say = tell.clone();
+        // The words of one that says too much for its listener are not worth waiting for.
+        let voice = Arc::new(move |said| drop(say.try_send(Told::Said(said))));
         // What it returned is shown and dropped as a part of it.
         let future = async move { future.await.into_result() };
         let end = move |ending| {
@@ -95,21 +104,38 @@ where
                 Ending::Panicked(payload) => HookOutcome::Panicked(panic::message(payload)),
                 Ending::Dropped => HookOutcome::Failed("its runtime is gone".to_owned()),
             };
-            let _ = tell.send(outcome);
+            let _ = tell.send(Told::Ended(outcome));
         };
-        let task = runtime.spawn(Driven::new(id, future, end));
+        let task = runtime.spawn(Driven::new(id, future, end).speaks_with(voice));
         let time = time?;
         let to_drop = TO_DROP.min(time / 4);
-        if let Ok(outcome) = told.recv_timeout(time.saturating_sub(to_drop)) {
+        if let Some(outcome) = listen(&told, time.saturating_sub(to_drop)) {
             return Some(outcome);
         }
         task.abort();
         // It may have ended at the last moment; and the next hook is better called after its drop.
-        Some(match told.recv_timeout(to_drop) {
-            Ok(HookOutcome::Completed) => HookOutcome::Completed,
-            Ok(outcome @ HookOutcome::Panicked(_)) => outcome,
+        Some(match listen(&told, to_drop) {
+            Some(outcome @ (HookOutcome::Completed | HookOutcome::Panicked(_))) => outcome,
             _ => HookOutcome::TimedOut,
         })
+    }
+}
+
+/// What the future tells the thread that waits for it.
+enum Told {
+    Said(Said),
+    Ended(HookOutcome),
+}
+
+/// How it has ended, within so much time. What it says meanwhile, this thread says.
+fn listen(told: &Receiver<Told>, within: Duration) -> Option<HookOutcome> {
+    let began = Instant::now();
+    loop {
+        match told.recv_timeout(within.saturating_sub(began.elapsed())) {
+            Ok(Told::Said(said)) => said::put(said),
+            Ok(Told::Ended(outcome)) => return Some(outcome),
+            Err(_) => return None,
+        }
     }
 }
 

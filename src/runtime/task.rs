@@ -264,9 +264,10 @@ where
     };
     // The closure is called as a part of the future, so that its panic is one of the task's.
     let future = async move { with_failure(f(token).await) };
-    let abort = runtime
-        .spawn(Driven::new(home.id, future, end))
-        .abort_handle();
+    let heard = Arc::clone(&holders);
+    let future =
+        Driven::new(home.id, future, end).speaks_with(Arc::new(move |said| heard.say(key, said)));
+    let abort = runtime.spawn(future).abort_handle();
     let aborting = abort.clone();
     holders.abort_with(
         key,

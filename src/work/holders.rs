@@ -122,7 +122,7 @@ impl Holders {
             location,
             since,
             late: self.is_stopping(),
-            thread: said::this_thread(),
+            thread: said::carrier(),
             said: None,
             count: 1,
             abort: None,
@@ -204,7 +204,7 @@ impl Holders {
     /// What it is doing now, in its own words.
     pub(crate) fn say(&self, key: Key, said: Said) {
         let said = Box::new(said);
-        let thread = said::this_thread();
+        let thread = said::carrier();
         let before = {
             let mut state = self.state.lock();
             // A hold travels: who speaks for it has it, and who took it may do something else by now.

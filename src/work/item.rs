@@ -151,7 +151,7 @@ impl<T> Cell<T> {
             value: Mutex::new(Some(value)),
             attempts,
             since: Tick::coarse(),
-            thread: said::this_thread(),
+            thread: said::carrier(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use winddown::{DrainOutcome, Outcome, SpawnError, StopReason, Stopped, TaskLost};
+use winddown::{DrainOutcome, Outcome, ShutdownHandle, SpawnError, StopReason, Stopped, TaskLost};
 
 use crate::common::{bounded, embedded};
 use crate::harness::trials;
@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         p22_after_the_stop_and_outside_of_a_runtime_it_is_refused,
         a_runtime_that_goes_first_stops_the_program,
         p21_the_tasks_of_stages_end_in_their_turn,
+        what_a_task_says_is_its_own,
         what_a_stage_leaves_is_aborted_and_has_ended,
     ]
 }
@@ -279,5 +280,68 @@ fn what_a_stage_leaves_is_aborted_and_has_ended() {
             &winddown::HookOutcome::Completed,
             "{report}"
         );
+    });
+}
+
+fn said(shutdown: &ShutdownHandle, name: &str) -> Option<String> {
+    let snapshot = shutdown.snapshot();
+    let mut holders = snapshot.holders().iter();
+    let here = holders.find(|here| here.name() == name)?;
+    here.said().map(ToString::to_string)
+}
+
+/// Many tasks share few threads, and go from one to the other.
+fn what_a_task_says_is_its_own() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        let ready = Arc::new(tokio::sync::Barrier::new(11));
+        let names: Vec<String> = (0..10).map(|task| format!("task {task}")).collect();
+        for name in names.clone() {
+            let ready = Arc::clone(&ready);
+            shutdown
+                .spawn_async(name.clone(), async move |token| {
+                    winddown::say("begins");
+                    tokio::task::yield_now().await;
+                    winddown::say(format!("I am {name}"));
+                    ready.wait().await;
+                    token.stopped().await;
+                })
+                .unwrap();
+        }
+        let (holds, waiting) = tokio::sync::oneshot::channel();
+        let handle = shutdown.handle();
+        let bare = tokio::spawn(async move {
+            let _hold = handle.hold("hold").unwrap();
+            winddown::say("not about the hold");
+            holds.send(()).unwrap();
+            pending::<()>().await;
+        });
+        waiting.await.unwrap();
+        ready.wait().await;
+        for name in &names {
+            assert_eq!(said(&shutdown, name), Some(format!("I am {name}")));
+        }
+        assert_eq!(said(&shutdown, "hold"), None);
+        bare.abort();
+        let _ = bare.await;
+        let handle = shutdown.handle();
+        let (asks, asked) = tokio::sync::oneshot::channel();
+        let (answers, answered) = tokio::sync::oneshot::channel();
+        shutdown.hook_async("hook", async move {
+            winddown::say_progress("rows", 3, 9);
+            asks.send(()).unwrap();
+            answered.await.unwrap();
+        });
+        let looks = tokio::spawn(async move {
+            asked.await.unwrap();
+            // It is said by a thread that listens.
+            while said(&handle, "hook").is_none() {
+                tokio::task::yield_now().await;
+            }
+            answers.send(()).unwrap();
+            said(&handle, "hook")
+        });
+        shutdown.shutdown_async().await.exit_code();
+        assert_eq!(looks.await.unwrap().unwrap(), "rows 3 of 9 (33 %)");
     });
 }
