@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use crate::inside;
 use crate::panic::{Payload, forget_payload};
 use crate::said::{self, Voice};
-use crate::work::drop_whole;
+use crate::work::{Commits, drop_whole};
 
 /// How a future has ended.
 pub(super) enum Ending<T> {
@@ -22,6 +22,7 @@ pub(super) enum Ending<T> {
 pub(super) struct Driven<F: Future, E: FnOnce(Ending<F::Output>)> {
     id: u64,
     voice: Option<Voice>,
+    commits: Option<Commits>,
     future: Option<Pin<Box<F>>>,
     end: Option<E>,
 }
@@ -32,6 +33,7 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Driven<F, E> {
         Self {
             id,
             voice: None,
+            commits: None,
             future: Some(Box::pin(future)),
             end: Some(end),
         }
@@ -40,6 +42,12 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Driven<F, E> {
     /// What the future [says](crate::say) goes to `voice`.
     pub(super) fn speaks_with(mut self, voice: Voice) -> Self {
         self.voice = Some(voice);
+        self
+    }
+
+    /// While the future commits, `commits` cannot be closed.
+    pub(super) fn counts(mut self, commits: Commits) -> Self {
+        self.commits = Some(commits);
         self
     }
 
@@ -59,6 +67,7 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Future for Driven<F, E> {
         let this = self.get_mut();
         let _inside = inside::enter(this.id);
         let _speaking = this.voice.as_ref().map(said::speak_with);
+        let _commits = this.commits.as_ref().map(Commits::drive);
         let Some(future) = &mut this.future else {
             return Poll::Ready(());
         };

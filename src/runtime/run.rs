@@ -1,6 +1,7 @@
 //! The whole program in one call, runtime included.
 
 use std::fmt::{self, Display};
+use std::future::poll_fn;
 use std::panic::Location;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::handle::ShutdownHandle;
 use crate::report::DrainOutcome;
 use crate::slab::Key;
 use crate::token::{FutureExt, StopSource};
-use crate::work::{Holders, drop_whole};
+use crate::work::{Abort, Commits, Holders, drop_whole};
 
 impl ShutdownBuilder {
     /// As [`run`](Self::run), with a future, and a multi-thread runtime of its own.
@@ -26,7 +27,6 @@ impl ShutdownBuilder {
     ///
     /// ```no_run
     /// use std::process::ExitCode;
-    /// use std::time::Duration;
     /// use winddown::FutureExt;
     ///
     /// # async fn one_round() -> Result<(), std::io::Error> { Ok(()) }
@@ -34,8 +34,8 @@ impl ShutdownBuilder {
     ///     winddown::ShutdownCoordinator::builder().run_async(async |shutdown| {
     ///         shutdown.hook_async("goodbye", async { println!("goodbye") });
     ///         let token = shutdown.token();
-    ///         while !token.is_stopped() {
-    ///             one_round().await?;
+    ///         while let Ok(done) = one_round().until_stopped(&token).await {
+    ///             done?;
     ///         }
     ///         Ok::<_, std::io::Error>(())
     ///     })
@@ -58,13 +58,18 @@ impl ShutdownBuilder {
             // To drop a runtime blocks until its threads are free; a panic must not.
             let runtime = kept.insert(runtime);
             let cut = StopSource::new();
-            let mut running = Running::new(shutdown, cut.clone(), location);
+            let commits = Commits::new(Arc::clone(&shutdown.core().work.own.holders));
+            let mut running = Running::new(shutdown, cut.clone(), commits.clone(), location);
             let token = cut.token();
             let handle = shutdown.handle();
             // In the runtime's context, also what the closure does before its first await.
             let ended = runtime.block_on(async {
                 let mut future = Box::pin(f(handle));
-                let ended = future.as_mut().until_stopped(&token).await;
+                let driven = poll_fn(|cx| {
+                    let _commits = commits.drive();
+                    future.as_mut().poll(cx)
+                });
+                let ended = driven.until_stopped(&token).await;
                 drop_whole(future);
                 ended
             });
@@ -88,13 +93,22 @@ struct Running {
 }
 
 impl Running {
-    fn new(handle: &ShutdownHandle, cut: StopSource, location: &'static Location<'static>) -> Self {
+    fn new(
+        handle: &ShutdownHandle,
+        cut: StopSource,
+        commits: Commits,
+        location: &'static Location<'static>,
+    ) -> Self {
         let holders = Arc::clone(&handle.core().work.own.holders);
         let key = holders.admit_owner("run".into(), location);
-        let cut = move || {
-            cut.stop("the time for draining is over");
-        };
-        holders.abort_with(key, Box::new(cut));
+        let cut: Abort = Arc::new(move || {
+            let closed = commits.close();
+            if closed {
+                cut.stop("the time for draining is over");
+            }
+            closed
+        });
+        holders.abort_with(key, &cut);
         Self {
             holders,
             key,

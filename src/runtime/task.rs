@@ -18,7 +18,7 @@ use crate::report::{DrainOutcome, Holder};
 use crate::runtime::driven::{Driven, Ending};
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::StopToken;
-use crate::work::{Home, Spawn, Stage, TaskOutput, with_failure};
+use crate::work::{Abort, Commits, Home, Spawn, Stage, TaskOutput, with_failure};
 
 /// A future that the shutdown waits for. Dropping it changes nothing: the future is driven on, and
 /// is still waited for.
@@ -82,10 +82,12 @@ impl ShutdownHandle {
     ///
     /// When the time for draining is over it is aborted, and waited for: within a quarter of the
     /// [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) it has been dropped, and what it
-    /// held with it, an [item](crate::Item) among that being handed back. The report then has it as
+    /// held with it, an [item](crate::Item) among that being handed back; but not in the midst of a
+    /// [commit](crate::Item::complete_async), which has the hand-back slice. The report then has it as
     /// [`Aborted`](DrainOutcome::Aborted); one that blocks its worker cannot be dropped, and is
     /// [`Abandoned`](DrainOutcome::Abandoned). A runtime that goes before the task does drops it, and
-    /// that stops the program, too.
+    /// that stops the program, too. A `current_thread` runtime has to be run meanwhile, as for an
+    /// [async hook](Self::hook_async).
     ///
     /// # Errors
     ///
@@ -265,17 +267,21 @@ where
     // The closure is called as a part of the future, so that its panic is one of the task's.
     let future = async move { with_failure(f(token).await) };
     let heard = Arc::clone(&holders);
-    let future =
-        Driven::new(home.id, future, end).speaks_with(Arc::new(move |said| heard.say(key, said)));
+    let commits = Commits::new(Arc::clone(&holders));
+    let future = Driven::new(home.id, future, end)
+        .speaks_with(Arc::new(move |said| heard.say(key, said)))
+        .counts(commits.clone());
     let abort = runtime.spawn(future).abort_handle();
     let aborting = abort.clone();
-    holders.abort_with(
-        key,
-        Box::new(move || {
+    let abort_it: Abort = Arc::new(move || {
+        let closed = commits.close();
+        if closed {
             aborted.store(true, Ordering::Release);
             aborting.abort();
-        }),
-    );
+        }
+        closed
+    });
+    holders.abort_with(key, &abort_it);
     Ok(AsyncTask {
         name: task,
         task: abort,

@@ -1,19 +1,24 @@
 //! A commit that is a future.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 
 use crate::inside;
 use crate::reason::Interruption;
 use crate::work::in_flight::{Item, NotCompleted};
 use crate::work::item::Stand;
+use crate::work::under_way;
 
 impl<T: Send + Sync + 'static> Item<T> {
     /// As [`complete`](Self::complete), with a commit that is a future, on any executor.
     ///
-    /// Dropped in the middle, as by an abort or a `select!`, it hands the item back, after the
-    /// commit's future has been dropped: whether that had taken effect by then is the commit's to
-    /// know (P20).
+    /// A [task](crate::ShutdownHandle::spawn_async) is not aborted while it commits: that is waited
+    /// for within the hand-back slice, and after that the item is undecided (P20). In a task that
+    /// is being aborted no commit begins: it is dropped there, and the item handed back.
+    ///
+    /// Dropped in the middle by somebody else, as by a `select!` or with its runtime, it hands the
+    /// item back, after the commit's future has been dropped: whether that had taken effect by then
+    /// is the commit's to know.
     ///
     /// # Errors
     ///
@@ -26,6 +31,10 @@ impl<T: Send + Sync + 'static> Item<T> {
         self,
         commit: impl AsyncFnOnce(&T) -> Result<O, E>,
     ) -> Result<O, NotCompleted<E>> {
+        let Some(_under_way) = under_way::begin() else {
+            // Nothing wakes it but the abort, with which the item goes.
+            return pending().await;
+        };
         // Declared before the commit, and so dropped after it.
         let mut item = Committing(self.begin_commit()?);
         let id = item.0.coordinator();

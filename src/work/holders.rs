@@ -31,12 +31,22 @@ struct Held {
     said: Option<Box<Said>>,
     /// Clones of one hold.
     count: usize,
-    /// Makes it end, where that can be done from outside: asks for it, and does not wait.
+    /// Makes it end, where that can be done from outside.
     abort: Option<Abort>,
 }
 
-/// See `Held`.
-pub(crate) type Abort = Box<dyn FnOnce() + Send>;
+/// Asks for the end, does not wait for it, and may be called again. False: not now.
+pub(crate) type Abort = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What came of making everybody end who can be made to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Aborted {
+    /// There was nobody.
+    Nobody,
+    All,
+    /// For some it is to be tried again: they commit.
+    NotYetAll,
+}
 
 struct State {
     alive: Slab<Held>,
@@ -147,42 +157,34 @@ impl Holders {
 
     /// How it can be made to end, should it still be there when the time for draining is over.
     #[cfg(feature = "tokio")]
-    pub(crate) fn abort_with(&self, key: Key, abort: Abort) {
+    pub(crate) fn abort_with(&self, key: Key, abort: &Abort) {
         let mut state = self.state.lock();
         let late = state.aborted;
-        match state.alive.get_mut(key) {
-            Some(held) if !late => held.abort = Some(abort),
-            Some(held) => {
-                held.abort = Some(Box::new(|| ()));
-                drop(state);
+        if let Some(held) = state.alive.get_mut(key) {
+            held.abort = Some(Arc::clone(abort));
+            drop(state);
+            if late {
                 abort();
             }
-            None => {}
         }
     }
 
-    /// Makes everybody end who can be made to. True: there was somebody.
-    pub(super) fn abort(&self) -> bool {
-        let mut state = self.state.lock();
-        state.aborted = true;
-        let keys: Vec<Key> = state.alive.iter().map(|(key, _)| key).collect();
-        let mut calls = Vec::new();
-        for key in keys {
-            if let Some(abort) = state
-                .alive
-                .get_mut(key)
-                .and_then(|held| held.abort.as_mut())
-            {
-                // It still can be told from the others by having one.
-                calls.push(std::mem::replace(abort, Box::new(|| ())));
+    /// Makes everybody end who can be made to.
+    pub(super) fn abort(&self) -> Aborted {
+        let calls: Vec<Abort> = {
+            let mut state = self.state.lock();
+            state.aborted = true;
+            let held = state.alive.iter();
+            held.filter_map(|(_, held)| held.abort.clone()).collect()
+        };
+        let ended = |call: &Abort| {
+            if call() {
+                Aborted::All
+            } else {
+                Aborted::NotYetAll
             }
-        }
-        drop(state);
-        let any = !calls.is_empty();
-        for call in calls {
-            call();
-        }
-        any
+        };
+        calls.iter().map(ended).max().unwrap_or(Aborted::Nobody)
     }
 
     /// Nobody is left who has been made to end.

@@ -16,6 +16,7 @@ mod sets;
 mod stage;
 mod stage_state;
 mod task;
+mod under_way;
 
 pub(crate) use all::Work;
 pub use barrier::{End, EndPolicy};
@@ -24,7 +25,9 @@ pub use batch::{DrainOutput, Drained, Split, drain, split_at_end};
 pub(crate) use deferred::drop_whole;
 pub use end_of_stream::{Arrival, Assignment, EndOfStream};
 pub use hold::Hold;
-pub(crate) use holders::Holders;
+#[cfg(feature = "tokio")]
+pub(crate) use holders::Abort;
+pub(crate) use holders::{Aborted, Holders};
 pub(crate) use home::Home;
 pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
 pub use item::{Advice, Interrupted};
@@ -36,3 +39,5 @@ pub(crate) use stage_state::StageState;
 #[cfg(feature = "tokio")]
 pub(crate) use task::{Spawn, with_failure};
 pub use task::{Task, TaskOutput};
+#[cfg(feature = "tokio")]
+pub(crate) use under_way::Commits;

@@ -172,7 +172,7 @@ fn p20_an_item_is_handed_back_when_all_of_its_future_has_been_dropped() {
 }
 
 /// With hardly any time to drain, and a lot of it to hand back.
-fn impatient() -> ShutdownBuilder {
+pub(crate) fn impatient() -> ShutdownBuilder {
     embedded()
         .grace_period(Duration::from_secs(4))
         .cleanup_reserve(Duration::from_millis(3900))

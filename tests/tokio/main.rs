@@ -13,6 +13,7 @@ mod bridge;
 #[allow(dead_code, reason = "shared; each test binary uses its own part")]
 #[path = "../signals/child.rs"]
 mod child;
+mod commits;
 #[path = "../common/mod.rs"]
 mod common;
 #[allow(dead_code, reason = "shared; each test binary uses its own part")]
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         bridge::tests(),
+        commits::tests(),
         hooks::tests(),
         items::tests(),
         processes::tests(),

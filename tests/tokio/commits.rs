@@ -1,0 +1,165 @@
+//! P20: from its commit on an item is not taken back, and so what commits is not aborted.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use winddown::{DrainOutcome, InFlight, Item, ShutdownHandle};
+
+use crate::common::{bounded, embedded};
+use crate::harness::trials;
+use crate::items::impatient;
+use crate::on_both;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials![
+        p20_a_commit_under_way_is_not_aborted,
+        p20_a_task_that_commits_all_the_time_is_aborted_between_two,
+        p20_a_commit_that_hangs_is_undecided_and_not_handed_back,
+        p20_run_async_is_not_cut_off_in_its_commit,
+    ]
+}
+
+/// Longer than the time for draining of `impatient`, and far shorter than its hand-back slice.
+const BEYOND_THE_DRAIN: Duration = Duration::from_millis(300);
+
+#[derive(Clone, Default)]
+struct Verdicts {
+    completed: Arc<Mutex<Vec<u32>>>,
+    handed_back: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Verdicts {
+    fn jobs(&self, shutdown: &ShutdownHandle) -> InFlight<u32> {
+        let back = Arc::clone(&self.handed_back);
+        shutdown
+            .in_flight("jobs")
+            .on_interrupted_async(move |item| {
+                back.lock().unwrap().push(item.into_item());
+                std::future::ready(())
+            })
+    }
+
+    async fn commit(&self, item: Item<u32>) {
+        let commit = async |job: &u32| {
+            tokio::time::sleep(BEYOND_THE_DRAIN).await;
+            self.completed.lock().unwrap().push(*job);
+            Ok::<_, String>(())
+        };
+        item.complete_async(commit).await.unwrap();
+    }
+
+    fn all(&self) -> (Vec<u32>, Vec<u32>) {
+        let (completed, back) = (&self.completed, &self.handed_back);
+        (
+            completed.lock().unwrap().clone(),
+            back.lock().unwrap().clone(),
+        )
+    }
+}
+
+fn p20_a_commit_under_way_is_not_aborted() {
+    on_both(|| async {
+        let shutdown = impatient().install().unwrap();
+        let verdicts = Verdicts::default();
+        let jobs = verdicts.jobs(&shutdown);
+        let fill = |job| jobs.reserve().unwrap().fill(job).unwrap();
+        let (first, second) = (fill(1), fill(2));
+        let commits = verdicts.clone();
+        shutdown
+            .spawn_async("worker", async move |token| {
+                token.stopped().await;
+                commits.commit(first).await;
+                // Its time is over by now: this one does not begin, or does not get far.
+                pending::<()>().await;
+                drop(second);
+            })
+            .unwrap();
+        let report = shutdown.shutdown_async().await;
+        assert_eq!(verdicts.all(), (vec![1], vec![2]), "{report}");
+        let rows = report.drained().iter();
+        let mut worker = rows.filter(|row| row.name() == "worker");
+        assert_eq!(worker.next().unwrap().outcome(), &DrainOutcome::Aborted);
+        assert_eq!(report.handed_back(), 1);
+    });
+}
+
+/// One after the other: the abort finds its way in between two of them.
+fn p20_a_task_that_commits_all_the_time_is_aborted_between_two() {
+    on_both(|| async {
+        let shutdown = impatient().install().unwrap();
+        let verdicts = Verdicts::default();
+        let jobs = verdicts.jobs(&shutdown);
+        let items: Vec<_> = std::iter::repeat_with(|| jobs.reserve().unwrap().fill(1).unwrap())
+            .take(100_000)
+            .collect();
+        let done = Arc::clone(&verdicts.completed);
+        shutdown
+            .spawn_async("worker", async move |token| {
+                token.stopped().await;
+                for item in items {
+                    let commit = async |job: &u32| {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        done.lock().unwrap().push(*job);
+                        Ok::<_, String>(())
+                    };
+                    item.complete_async(commit).await.unwrap();
+                }
+            })
+            .unwrap();
+        let report = shutdown.shutdown_async().await;
+        let (completed, back) = verdicts.all();
+        assert!(!completed.is_empty() && !back.is_empty());
+        assert_eq!(completed.len() + back.len(), 100_000);
+        assert_eq!(report.handed_back(), back.len());
+    });
+}
+
+fn p20_a_commit_that_hangs_is_undecided_and_not_handed_back() {
+    on_both(|| async {
+        let shutdown = embedded()
+            .grace_period(Duration::from_millis(600))
+            .install()
+            .unwrap();
+        let verdicts = Verdicts::default();
+        let jobs = verdicts.jobs(&shutdown);
+        let item = jobs.reserve().unwrap().fill(1).unwrap();
+        shutdown
+            .spawn_async("worker", async move |_| {
+                let commit = async |_: &u32| pending::<Result<(), String>>().await;
+                let _ = item.complete_async(commit).await;
+            })
+            .unwrap();
+        // So that it commits by then.
+        tokio::task::yield_now().await;
+        let report = shutdown.shutdown_async().await;
+        let rows = report.drained().iter();
+        let mut rows: Vec<_> = rows.map(|row| (row.name(), row.outcome())).collect();
+        rows.sort_by_key(|(name, _)| *name);
+        let expected = [
+            ("jobs", &DrainOutcome::Undecided),
+            ("worker", &DrainOutcome::Abandoned),
+        ];
+        assert_eq!(rows, expected, "{report}");
+        assert_eq!(verdicts.all(), (vec![], vec![]));
+    });
+}
+
+fn p20_run_async_is_not_cut_off_in_its_commit() {
+    let verdicts = Verdicts::default();
+    let commits = verdicts.clone();
+    bounded(move || {
+        impatient().run_async(async move |shutdown| {
+            let jobs = commits.jobs(&shutdown);
+            let fill = |job| jobs.reserve().unwrap().fill(job).unwrap();
+            let (first, second) = (fill(1), fill(2));
+            shutdown.stop("enough");
+            commits.commit(first).await;
+            pending::<()>().await;
+            drop(second);
+            Ok::<_, String>(())
+        })
+    });
+    assert_eq!(verdicts.all(), (vec![1], vec![2]));
+}
