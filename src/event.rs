@@ -116,7 +116,9 @@ impl Event {
             Self::Waiting(snapshot) => write!(f, "waiting for {}", snapshot.line(usize::MAX)),
             Self::HookStarted { name, holder, .. } => write!(f, "{holder} {name} called"),
             Self::HookEnded(hook) => {
-                write!(f, "{} {} {}", hook.holder(), hook.name(), hook.outcome())
+                write!(f, "{} {} {}", hook.holder(), hook.name(), hook.outcome())?;
+                hook.why_skipped()
+                    .map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             Self::HandedBack { name, why, error } => {
                 write!(f, "item of {name} handed back: {why}")?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::hook::Body;
 use crate::hook::budget::allow;
+use crate::hook::run::Ended;
 use crate::hook::stack::{Entry, Hooks, Mode, Running, State};
 use crate::report::{HookOutcome, HookReport};
 use crate::slab::Key;
@@ -13,7 +14,7 @@ use crate::sync::MutexGuard;
 use crate::token::SLICE;
 
 /// How what the worker ran has ended; nothing where somebody else had run it.
-pub(super) struct Done(pub(super) Option<HookOutcome>);
+pub(super) struct Done(pub(super) Option<Ended>);
 
 /// What a worker does next.
 pub(super) enum Next {
@@ -93,10 +94,12 @@ impl Hooks {
     }
 
     /// One has ended: reported, and told.
-    fn end(&self, state: &mut State, running: Running, now: Tick, outcome: HookOutcome) {
+    fn end(&self, state: &mut State, running: Running, now: Tick, ended: impl Into<Ended>) {
+        let ended = ended.into();
+        let timed_out = ended.outcome == HookOutcome::TimedOut;
         // What notices by itself that the time is over does so a moment before.
-        state.out_of_time |= outcome == HookOutcome::TimedOut && running.deadline >= state.deadline;
-        let report = running.report(self.node.stop_tick(), now, outcome);
+        state.out_of_time |= timed_out && running.deadline >= state.deadline;
+        let report = running.report(self.node.stop_tick(), now, ended);
         self.tell_ended(&report);
         state.done.push(report);
     }
@@ -146,6 +149,7 @@ impl Hooks {
                 name: entry.name.clone(),
                 holder: entry.holder,
                 outcome: HookOutcome::Skipped,
+                why: None,
                 started: stop.map_or(Duration::ZERO, |stop| now.since(stop)),
                 took: Duration::ZERO,
                 location: entry.location,
@@ -172,8 +176,8 @@ impl Hooks {
         let mut state = self.state.lock();
         if state.generation == generation {
             let running = state.running.take();
-            if let (Some(running), Done(Some(outcome))) = (running, done) {
-                self.end(&mut state, running, self.node.now(), outcome);
+            if let (Some(running), Done(Some(ended))) = (running, done) {
+                self.end(&mut state, running, self.node.now(), ended);
             }
             state.worker_alive = false;
             self.changed.notify_all();
@@ -188,8 +192,8 @@ impl Hooks {
         }
         let mut now = self.node.now();
         if let (Some(running), Some(done)) = (state.running.take(), done) {
-            if let Done(Some(outcome)) = done {
-                self.end(&mut state, running, now, outcome);
+            if let Done(Some(ended)) = done {
+                self.end(&mut state, running, now, ended);
             }
             if state.waiters > 0 {
                 self.changed.notify_all();

@@ -21,7 +21,7 @@ pub(crate) use cleaning::Turn;
 pub(crate) use emergency::Emergency;
 pub use guard::Guard;
 pub use run::HookOutput;
-pub(crate) use run::{Body, Never, caught};
+pub(crate) use run::{Body, Ended, Never, caught};
 pub(crate) use stack::{Entry, Hooks, Registered};
 
 /// A name, borrowed where it can be.

@@ -9,19 +9,38 @@ use crate::report::HookOutcome;
 
 /// What a hook runs. It is told how long it may take, and `None` where nobody waits for it; and
 /// gives `None` where somebody else has run it, or will have.
-pub(crate) type Body = Box<dyn FnOnce(Option<Duration>) -> Option<HookOutcome> + Send>;
+pub(crate) type Body = Box<dyn FnOnce(Option<Duration>) -> Option<Ended> + Send>;
+
+/// How a hook has ended.
+pub(crate) struct Ended {
+    pub(crate) outcome: HookOutcome,
+    /// Why it was skipped, where that is not for want of time.
+    pub(crate) why: Option<&'static str>,
+}
 
 /// Runs `body`; a panic of it, or of the error it returned while that was shown, goes no further.
-pub(crate) fn caught(body: Body, time: Option<Duration>) -> Option<HookOutcome> {
+pub(crate) fn caught(body: Body, time: Option<Duration>) -> Option<Ended> {
     match catch_unwind(AssertUnwindSafe(|| body(time))) {
-        Ok(outcome) => outcome,
-        Err(payload) => Some(HookOutcome::Panicked(panic::message(payload))),
+        Ok(ended) => ended,
+        Err(payload) => Some(HookOutcome::Panicked(panic::message(payload)).into()),
+    }
+}
+
+impl From<HookOutcome> for Ended {
+    fn from(outcome: HookOutcome) -> Self {
+        Self { outcome, why: None }
     }
 }
 
 impl From<Result<(), String>> for HookOutcome {
     fn from(result: Result<(), String>) -> Self {
         result.map_or_else(Self::Failed, |()| Self::Completed)
+    }
+}
+
+impl From<Result<(), String>> for Ended {
+    fn from(result: Result<(), String>) -> Self {
+        HookOutcome::from(result).into()
     }
 }
 

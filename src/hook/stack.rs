@@ -17,7 +17,7 @@ use crate::bus::Bus;
 use crate::clock::Tick;
 use crate::event::Event;
 use crate::hook::budget::allow;
-use crate::hook::{Body, Name, caught};
+use crate::hook::{Body, Ended, Name, caught};
 use crate::inside;
 use crate::report::{Holder, HookOutcome, HookReport, HookReports};
 use crate::said::{self, Thread};
@@ -73,11 +73,12 @@ impl Running {
         (running, entry.body)
     }
 
-    pub(super) fn report(self, stop: Option<Tick>, now: Tick, outcome: HookOutcome) -> HookReport {
+    pub(super) fn report(self, stop: Option<Tick>, now: Tick, ended: Ended) -> HookReport {
         HookReport {
             name: self.name,
             holder: self.holder,
-            outcome,
+            outcome: ended.outcome,
+            why: ended.why,
             started: stop.map_or(Duration::ZERO, |stop| self.started.since(stop)),
             took: now.since(self.started),
             location: self.location,
@@ -267,15 +268,16 @@ impl Hooks {
             }
             (body, time, state.elsewhere.push(running))
         };
-        let outcome = {
+        let ended = {
             let _inside = inside::enter(self.id);
             caught(body, Some(time))
         };
+        let outcome = ended.as_ref().map(|ended| ended.outcome.clone());
         let mut state = self.state.lock();
         // Gone: the cleaning has waited for it long enough and has said so.
-        if let (Some(running), Some(outcome)) = (state.elsewhere.remove(noted), &outcome) {
+        if let (Some(running), Some(ended)) = (state.elsewhere.remove(noted), ended) {
             let stop = self.node.stop_tick();
-            let report = running.report(stop, self.node.now(), outcome.clone());
+            let report = running.report(stop, self.node.now(), ended);
             if state.mode != Mode::Open {
                 self.tell_ended(&report);
             }
@@ -290,7 +292,7 @@ impl Hooks {
     /// Runs an entry that came too late for the stack.
     pub(crate) fn run_late(&self, entry: Entry) -> Option<HookOutcome> {
         let _inside = inside::enter(self.id);
-        caught(entry.body, None)
+        caught(entry.body, None).map(|ended| ended.outcome)
     }
 
     /// Waits until the worker has done with the entry `key`, or its time is over. Inside user code

@@ -38,6 +38,7 @@ pub(crate) fn hook(name: &'static str, outcome: HookOutcome, from_to: (u32, u32)
         name: name.into(),
         holder: Holder::Hook,
         outcome,
+        why: None,
         started: MS * from_to.0,
         took: MS * (from_to.1 - from_to.0),
         location: here(),

@@ -37,7 +37,8 @@ pub enum HookOutcome {
     Panicked(String),
     /// It did not return in its time, and was left behind.
     TimedOut,
-    /// It was not called: no time was left, or no thread could be had.
+    /// It was not called: no time was left, no thread could be had, or no
+    /// [runtime](HookReport::why_skipped).
     Skipped,
 }
 
@@ -66,6 +67,7 @@ pub struct HookReport {
     pub(crate) name: Cow<'static, str>,
     pub(crate) holder: Holder,
     pub(crate) outcome: HookOutcome,
+    pub(crate) why: Option<&'static str>,
     pub(crate) started: Duration,
     pub(crate) took: Duration,
     pub(crate) location: &'static Location<'static>,
@@ -85,6 +87,12 @@ impl HookReport {
     /// How it ended.
     pub fn outcome(&self) -> &HookOutcome {
         &self.outcome
+    }
+
+    /// Why it was skipped, where that is not for want of time or of a thread: a hook that is a
+    /// future had no runtime any more.
+    pub fn why_skipped(&self) -> Option<&str> {
+        self.why
     }
 
     /// When it was called, counted from the stop; zero for what failed before the stop.

@@ -98,14 +98,14 @@ impl<'a> From<&'a DrainOutcome> for Fate<'a> {
     }
 }
 
-impl<'a> From<&'a HookOutcome> for Fate<'a> {
-    fn from(outcome: &'a HookOutcome) -> Self {
-        match outcome {
+impl<'a> From<&'a HookReport> for Fate<'a> {
+    fn from(hook: &'a HookReport) -> Self {
+        match &hook.outcome {
             HookOutcome::Completed => Self::fine("completed"),
             HookOutcome::Failed(error) => Self::wrong("failed", Some(error)),
             HookOutcome::Panicked(message) => Self::wrong("panicked", Some(message)),
             HookOutcome::TimedOut => Self::wrong("timed out", None),
-            HookOutcome::Skipped => Self::wrong("skipped", None),
+            HookOutcome::Skipped => Self::wrong("skipped", hook.why),
         }
     }
 }
@@ -190,7 +190,7 @@ fn of_hook(hook: &HookReport, whole: Duration) -> Row<'_> {
         stage: None,
         from: hook.started.min(to),
         to,
-        fate: (&hook.outcome).into(),
+        fate: hook.into(),
         location: Some(hook.location),
         count: 1,
     }

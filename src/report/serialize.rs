@@ -93,8 +93,8 @@ impl Serialize for DrainOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (kind, why) = match self {
             Self::Ended => ("ended", None),
-            Self::Failed(error) => ("failed", Some(("error", error))),
-            Self::Panicked(message) => ("panicked", Some(("message", message))),
+            Self::Failed(error) => ("failed", Some(("error", error.as_str()))),
+            Self::Panicked(message) => ("panicked", Some(("message", message.as_str()))),
             Self::Abandoned => ("abandoned", None),
             Self::Aborted => ("aborted", None),
             Self::Undecided => ("undecided", None),
@@ -110,7 +110,7 @@ impl Serialize for HookReport {
         let mut map = serializer.serialize_struct("HookReport", 6)?;
         map.serialize_field("name", self.name())?;
         map.serialize_field("kind", &self.holder())?;
-        map.serialize_field("outcome", self.outcome())?;
+        map.serialize_field("outcome", &OutcomeOf(self))?;
         map.serialize_field("started_ms", &millis(self.started()))?;
         let ended = self.started().saturating_add(self.took());
         map.serialize_field("ended_ms", &millis(ended))?;
@@ -119,14 +119,26 @@ impl Serialize for HookReport {
     }
 }
 
+/// With the reason of one that was skipped.
+struct OutcomeOf<'a>(&'a HookReport);
+
+impl Serialize for OutcomeOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.why_skipped() {
+            Some(why) => outcome(serializer, "HookOutcome", "skipped", Some(("reason", why))),
+            None => self.0.outcome().serialize(serializer),
+        }
+    }
+}
+
 /// A map: `kind` is `"completed"`, `"failed"` with an `error`, `"panicked"` with a `message`,
-/// `"timed_out"` or `"skipped"`.
+/// `"timed_out"`, or `"skipped"`, in a report with a `reason` where that is not the time.
 impl Serialize for HookOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (kind, why) = match self {
             Self::Completed => ("completed", None),
-            Self::Failed(error) => ("failed", Some(("error", error))),
-            Self::Panicked(message) => ("panicked", Some(("message", message))),
+            Self::Failed(error) => ("failed", Some(("error", error.as_str()))),
+            Self::Panicked(message) => ("panicked", Some(("message", message.as_str()))),
             Self::TimedOut => ("timed_out", None),
             Self::Skipped => ("skipped", None),
         };
@@ -149,11 +161,11 @@ fn outcome<S: Serializer>(
     serializer: S,
     name: &'static str,
     kind: &str,
-    why: Option<(&'static str, &String)>,
+    why: Option<(&'static str, &str)>,
 ) -> Result<S::Ok, S::Error> {
     let mut map = tagged(serializer, name, kind, usize::from(why.is_some()))?;
     if let Some((key, why)) = why {
-        map.serialize_field(key, why.as_str())?;
+        map.serialize_field(key, why)?;
     }
     map.end()
 }

@@ -12,15 +12,19 @@ use crossbeam_channel::{Receiver, bounded};
 use tokio::runtime::Handle;
 
 use crate::ShutdownHandle;
-use crate::hook::{Body, Hook, HookOptions, HookOutput};
+use crate::hook::{Body, Ended, Hook, HookOptions, HookOutput};
 use crate::panic;
 use crate::report::HookOutcome;
 use crate::runtime::driven::{Driven, Ending};
 use crate::said;
 use crate::snapshot::Said;
+use crate::sync::{AtomicBool, Ordering};
 
 /// For its drop code a future that is out of time has so much of it, the last part.
 const TO_DROP: Duration = Duration::from_millis(20);
+
+/// Why its future was dropped by somebody else.
+const GONE: &str = "its runtime is gone";
 
 /// As many words may wait for the thread that listens.
 const WORDS: usize = 16;
@@ -31,8 +35,9 @@ impl ShutdownHandle {
     ///
     /// It has its place among all other hooks, and the same times. Out of time it is dropped, on its
     /// runtime, and reported as [`TimedOut`](HookOutcome::TimedOut). Where its runtime is gone when
-    /// its turn comes, or there was none when it was registered, it has
-    /// [`Failed`](HookOutcome::Failed) and says so. One that blocks its worker is left behind.
+    /// its turn comes, or there was none when it was registered, it is
+    /// [`Skipped`](HookOutcome::Skipped), and the report [says so](crate::HookReport::why_skipped);
+    /// where it goes in the midst of it, it has failed. One that blocks its worker is left behind.
     ///
     /// A `current_thread` runtime has to be run meanwhile, as by
     /// [`shutdown_async`](crate::ShutdownCoordinator::shutdown_async): blocked in
@@ -87,53 +92,67 @@ where
     F: Future<Output = R> + Send + 'static,
     R: HookOutput,
 {
-    fn run(mut self, id: u64, time: Option<Duration>) -> Option<HookOutcome> {
+    fn run(mut self, id: u64, time: Option<Duration>) -> Option<Ended> {
         let Some((runtime, future)) = self.runtime.clone().zip(self.future.take()) else {
-            let why = "it was registered outside of a runtime";
-            return Some(HookOutcome::Failed(why.to_owned()));
+            return Some(skipped("it was registered outside of a runtime"));
         };
         let (tell, told) = bounded(WORDS);
         let say = tell.clone();
         // The words of one that says too much for its listener are not worth waiting for.
         let voice = Arc::new(move |said| drop(say.try_send(Told::Said(said))));
+        let begins = Arc::new(AtomicBool::new(false));
+        let has_begun = Arc::clone(&begins);
         // What it returned is shown and dropped as a part of it.
-        let future = async move { future.await.into_result() };
-        let end = move |ending| {
-            let outcome = match ending {
-                Ending::Returned(result) => HookOutcome::from(result),
-                Ending::Panicked(payload) => HookOutcome::Panicked(panic::message(payload)),
-                Ending::Dropped => HookOutcome::Failed("its runtime is gone".to_owned()),
+        let future = async move {
+            begins.store(true, Ordering::Relaxed);
+            future.await.into_result()
+        };
+        let end = move |ending: Ending<Result<(), String>>| {
+            let ended = match ending {
+                Ending::Returned(result) => result.into(),
+                Ending::Panicked(payload) => HookOutcome::Panicked(panic::message(payload)).into(),
+                Ending::Dropped if has_begun.load(Ordering::Relaxed) => {
+                    HookOutcome::Failed(GONE.to_owned()).into()
+                }
+                Ending::Dropped => skipped(GONE),
             };
-            let _ = tell.send(Told::Ended(outcome));
+            let _ = tell.send(Told::Ended(ended));
         };
         let task = runtime.spawn(Driven::new(id, future, end).speaks_with(voice));
         let time = time?;
         let to_drop = TO_DROP.min(time / 4);
-        if let Some(outcome) = listen(&told, time.saturating_sub(to_drop)) {
-            return Some(outcome);
+        if let Some(ended) = listen(&told, time.saturating_sub(to_drop)) {
+            return Some(ended);
         }
         task.abort();
         // It may have ended at the last moment; and the next hook is better called after its drop.
-        Some(match listen(&told, to_drop) {
-            Some(outcome @ (HookOutcome::Completed | HookOutcome::Panicked(_))) => outcome,
-            _ => HookOutcome::TimedOut,
+        Some(match listen(&told, to_drop).map(|ended| ended.outcome) {
+            Some(outcome @ (HookOutcome::Completed | HookOutcome::Panicked(_))) => outcome.into(),
+            _ => HookOutcome::TimedOut.into(),
         })
+    }
+}
+
+fn skipped(why: &'static str) -> Ended {
+    Ended {
+        outcome: HookOutcome::Skipped,
+        why: Some(why),
     }
 }
 
 /// What the future tells the thread that waits for it.
 enum Told {
     Said(Said),
-    Ended(HookOutcome),
+    Ended(Ended),
 }
 
 /// How it has ended, within so much time. What it says meanwhile, this thread says.
-fn listen(told: &Receiver<Told>, within: Duration) -> Option<HookOutcome> {
+fn listen(told: &Receiver<Told>, within: Duration) -> Option<Ended> {
     let began = Instant::now();
     loop {
         match told.recv_timeout(within.saturating_sub(began.elapsed())) {
             Ok(Told::Said(said)) => said::put(said),
-            Ok(Told::Ended(outcome)) => return Some(outcome),
+            Ok(Told::Ended(ended)) => return Some(ended),
             Err(_) => return None,
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::hook::{Body, Name, caught};
+use crate::hook::{Body, Ended, Name, caught};
 use crate::inside;
 use crate::report::{Holder, HookOutcome, HookReport};
 use crate::shutdown::{Aside, Core};
@@ -86,7 +86,8 @@ impl Core {
             let outcome = match aside {
                 Ok(aside) => {
                     aside.wait(deadline.since(self.node.now()));
-                    outcome.lock().take().unwrap_or(HookOutcome::TimedOut)
+                    let ended: Option<Ended> = outcome.lock().take();
+                    ended.map_or(HookOutcome::TimedOut, |ended| ended.outcome)
                 }
                 // Its drop code is nobody's business now; its memory goes with the process.
                 Err(unused) => {
@@ -124,6 +125,7 @@ impl Core {
             name,
             holder: Holder::LastStep,
             outcome,
+            why: None,
             started: started.since(stop),
             took: self.node.now().since(started),
             location,

@@ -201,6 +201,7 @@ fn the_last_line() {
         name: name.into(),
         holder: Holder::Hook,
         outcome,
+        why: None,
         started: Duration::ZERO,
         took: Duration::ZERO,
         location: Location::caller(),
