@@ -160,7 +160,8 @@
 //!   process.
 //! * After a `fork` without `exec` the child has no threads: there, the coordinator does nothing.
 //! * Where the system has no thread left at the stop, hooks run on the only one there is, and one
-//!   that hangs then keeps the others from running.
+//!   that hangs then keeps the others from running. A [`ReportFuture`] is then ready only when it is
+//!   polled after the end of the grace period (unless the process is ended there).
 //! * Unix only. Times are of the monotonic clock, without the time in which the process was
 //!   suspended.
 
