@@ -63,8 +63,8 @@
 //!   executor.
 //! * With the feature `tokio`, `ShutdownBuilder::run_async`, `ShutdownHandle::hook_async`,
 //!   `spawn_async` (also of a [`Stage`]) and `InFlightBuilder::on_interrupted_async` do for futures
-//!   what their namesakes do for threads; `StreamExt` ends a stream; `CancellationToken`s are bridged
-//!   both ways.
+//!   what their namesakes do for threads; `StreamExt` ends a stream; `CancellationToken`s are
+//!   bridged both ways.
 //! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
 //!   run, whatever ends it.
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
@@ -160,8 +160,8 @@
 //!   process.
 //! * After a `fork` without `exec` the child has no threads: there, the coordinator does nothing.
 //! * Where the system has no thread left at the stop, hooks run on the only one there is, and one
-//!   that hangs then keeps the others from running. A [`ReportFuture`] is then ready only when it is
-//!   polled after the end of the grace period (unless the process is ended there).
+//!   that hangs then keeps the others from running. A [`ReportFuture`] is then ready only when it
+//!   is polled after the end of the grace period (unless the process is ended there).
 //! * Unix only. Times are of the monotonic clock, without the time in which the process was
 //!   suspended.
 

@@ -15,12 +15,12 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
     ///
     /// Whoever drops or fails an item does not wait for it; the drain does (P21). At the end of the
     /// time for draining it has what is left of the hand-back slice, and where it has not ended by
-    /// then its item is undecided (P20). Where its runtime is gone, or there was none here, the item
-    /// is reported as one whose hand-back failed, with that reason. A `current_thread` runtime has to
-    /// be run meanwhile, as for an [async hook](crate::ShutdownHandle::hook_async).
+    /// then its item is undecided (P20). Where its runtime is gone, or there was none here, the
+    /// item is reported as one whose hand-back failed, with that reason. A `current_thread` runtime
+    /// has to be run meanwhile, as for an [async hook](crate::ShutdownHandle::hook_async).
     ///
-    /// A future can be dropped, so what is handed back has stopped: [`HandBack::WhenStopped`] is the
-    /// default here. An item in a [task](crate::ShutdownHandle::spawn_async) that is aborted is
+    /// A future can be dropped, so what is handed back has stopped: [`HandBack::WhenStopped`] is
+    /// the default here. An item in a [task](crate::ShutdownHandle::spawn_async) that is aborted is
     /// handed back when all of the task's future has been dropped, not in the midst of that; in a
     /// future of somebody else's, when the item itself is. With
     /// [`AtDeadline`](HandBack::AtDeadline), what still runs beyond the abort is handed back, too.

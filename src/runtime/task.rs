@@ -83,10 +83,10 @@ impl ShutdownHandle {
     /// When the time for draining is over it is aborted, and waited for: within a quarter of the
     /// [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) it has been dropped, and what it
     /// held with it, an [item](crate::Item) among that being handed back; but not in the midst of a
-    /// [commit](crate::Item::complete_async), which has the hand-back slice. The report then has it as
-    /// [`Aborted`](DrainOutcome::Aborted); one that blocks its worker cannot be dropped, and is
-    /// [`Abandoned`](DrainOutcome::Abandoned). A runtime that goes before the task does drops it, and
-    /// that stops the program, too. A `current_thread` runtime has to be run meanwhile, as for an
+    /// [commit](crate::Item::complete_async), which has the hand-back slice. The report then has it
+    /// as [`Aborted`](DrainOutcome::Aborted); one that blocks its worker cannot be dropped, and is
+    /// [`Abandoned`](DrainOutcome::Abandoned). A runtime that goes before the task does drops it,
+    /// and that stops the program, too. A `current_thread` runtime has to be run meanwhile, as for an
     /// [async hook](Self::hook_async).
     ///
     /// # Errors
@@ -120,7 +120,8 @@ impl ShutdownHandle {
         self.spawn_future(name.into(), false, f, Location::caller())
     }
 
-    /// Starts a future without which the program makes no sense: any return of it stops the program.
+    /// Starts a future without which the program makes no sense: any return of it stops the
+    /// program.
     ///
     /// # Errors
     ///

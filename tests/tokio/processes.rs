@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     trials![
         run_async_is_the_whole_ending,
         an_error_of_run_async_is_status_1,
+        a_stopped_of_run_async_is_no_failure,
         a_panic_in_run_async_is_101,
         a_future_that_never_looks_is_dropped_and_the_hooks_run,
         a_spawn_blocking_that_hangs_keeps_nobody,
@@ -70,7 +71,7 @@ fn run(how: &str) -> ExitCode {
             }
             tell("ready");
             match how.as_str() {
-                "fails" => return Err("no such file"),
+                "fails" => return Err("no such file".into()),
                 "panics" => panic!("on purpose"),
                 "never looks" => {
                     let _dropped = TellsAtDrop;
@@ -81,7 +82,10 @@ fn run(how: &str) -> ExitCode {
             }
             shutdown.token().stopped().await;
             tell("stopped");
-            Ok(())
+            if how == "checks" {
+                shutdown.token().check()?;
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
         })
 }
 
@@ -97,6 +101,14 @@ fn run_async_is_the_whole_ending() {
 fn an_error_of_run_async_is_status_1() {
     let program = Launch::new("run").argument("fails").ready();
     program.end().assert(End::Code(1), &["ready", "hook"]);
+}
+
+fn a_stopped_of_run_async_is_no_failure() {
+    let mut program = Launch::new("run").argument("checks").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(0), &["ready", "stopped", "hook"]);
 }
 
 fn a_panic_in_run_async_is_101() {
