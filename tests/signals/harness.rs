@@ -290,6 +290,18 @@ impl Program {
         nix::sys::signal::kill(self.target, signal).unwrap();
     }
 
+    /// Sends the signal where there still is somebody to send it to, and tells whether there was.
+    pub(crate) fn try_signal(&mut self, signal: Signal) -> bool {
+        assert!(!self.reaped, "signal to a process that is gone");
+        self.last_signal = Instant::now();
+        nix::sys::signal::kill(self.target, signal).is_ok()
+    }
+
+    /// Whether it has, for those who have something to do meanwhile.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.reap(Duration::ZERO).is_some()
+    }
+
     /// Waits for the end.
     pub(crate) fn end(mut self) -> Ended {
         let status = self
@@ -314,6 +326,10 @@ impl Program {
     }
 
     fn reap(&mut self, patience: Duration) -> Option<End> {
+        if self.reaped {
+            // It is kept.
+            return Some(self.child.wait().unwrap().into());
+        }
         let pid = rustix::process::Pid::from_child(&self.child);
         let handle =
             rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();

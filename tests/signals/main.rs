@@ -36,6 +36,7 @@ mod stuck;
 mod sys;
 mod threads;
 mod token;
+mod traced;
 mod window;
 
 use std::process::ExitCode;
