@@ -30,6 +30,7 @@ mod limits;
 mod linger;
 mod pid1;
 mod pty;
+mod safe_calls;
 mod sender;
 mod storm;
 mod stuck;
@@ -59,6 +60,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     linger::SCENARIOS,
     pid1::SCENARIOS,
     pty::SCENARIOS,
+    safe_calls::SCENARIOS,
     sender::SCENARIOS,
     storm::SCENARIOS,
     stuck::SCENARIOS,
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         threads::tests(),
         install::tests(),
         window::tests(),
+        safe_calls::tests(),
         forked::tests(),
         endings::tests(),
         hooks::tests(),

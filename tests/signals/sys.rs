@@ -5,6 +5,7 @@
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -104,7 +105,22 @@ pub(crate) fn freeze_the_allocator() {
     FROZEN.store(true, Ordering::SeqCst);
 }
 
-fn hang_if_frozen() {
+thread_local! {
+    /// Constant and never dropped, so that it is there without the allocator.
+    static WITHOUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f`, in which this thread does without the allocator, or dies of SIGABRT.
+pub(crate) fn without_the_allocator(f: impl FnOnce()) {
+    WITHOUT.set(true);
+    f();
+    WITHOUT.set(false);
+}
+
+fn refuse_where_asked() {
+    if WITHOUT.get() {
+        std::process::abort();
+    }
     while FROZEN.load(Ordering::Relaxed) {
         nix::unistd::pause();
     }
@@ -113,13 +129,13 @@ fn hang_if_frozen() {
 // SAFETY: all is the system's.
 unsafe impl GlobalAlloc for Freezing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        hang_if_frozen();
+        refuse_where_asked();
         // SAFETY: as promised by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        hang_if_frozen();
+        refuse_where_asked();
         // SAFETY: as promised by the caller.
         unsafe { System.dealloc(memory, layout) };
     }
