@@ -56,6 +56,8 @@ struct Budget {
     stages: VecDeque<Option<Duration>>,
     /// Those of them that have one.
     caps: VecDeque<Duration>,
+    /// What each of them can count on, where its own cap is not less.
+    part: Duration,
 }
 
 impl Budget {
@@ -63,14 +65,22 @@ impl Budget {
     fn of(stages: impl Iterator<Item = Option<Duration>>) -> Self {
         let stages: VecDeque<Option<Duration>> = stages.collect();
         let caps = stages.iter().filter_map(|cap| *cap).collect();
-        Self { stages, caps }
+        Self {
+            stages,
+            caps,
+            part: Duration::ZERO,
+        }
     }
 
     /// How much of what is `left` the next stage may use: its part, and what the caps of the later
     /// ones leave of theirs. P15: thousands may be to come, so it costs a look at the caps alone.
+    ///
+    /// The parts only grow: what a later cap leaves is given away once, and who hangs for as long
+    /// as that has taken nothing from the others.
     fn next(&mut self, left: Duration) -> Duration {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let part = left / count(self.stages.len().max(1));
+        let part = self.part.max(left / count(self.stages.len().max(1)));
+        self.part = part;
         let cap = self.stages.pop_front().flatten();
         if cap.is_some() {
             self.caps.pop_front();
@@ -121,5 +131,14 @@ mod tests {
                 left = left.saturating_sub(share);
             }
         }
+    }
+
+    #[test]
+    fn what_a_cap_leaves_is_given_away_once() {
+        let mut budget = Budget::of([None, None, None, Some(S(0))].into_iter());
+        assert_eq!(budget.next(S(16)), S(8));
+        // That one has hung. The next may take no more than its part, or the third has less.
+        assert_eq!(budget.next(S(8)), S(4));
+        assert_eq!(budget.next(S(4)), S(4));
     }
 }
