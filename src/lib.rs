@@ -191,6 +191,8 @@ mod ledger;
 #[cfg(any(feature = "checkpoint", feature = "ledger"))]
 mod lock;
 mod panic;
+#[cfg(test)]
+mod property;
 mod reason;
 mod report;
 #[cfg(feature = "tokio")]

@@ -46,6 +46,9 @@ pub(super) fn allow(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::{Just, Strategy, prop_oneof};
+
+    use crate::property;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -99,5 +102,77 @@ mod tests {
         assert!(allow(max, max, max, ns(max)).is_some());
         assert!(allow(MS, max, max, ns(max) * 1000).is_some());
         assert_eq!(allow(MS, max, Duration::ZERO, 0), Some(MS));
+    }
+
+    /// Caps, reserves and what hooks would like to take: a blink, some time, for ever.
+    fn span() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            Just(Duration::ZERO),
+            (1..1_000_000_000_000_u64).prop_map(Duration::from_nanos),
+            (1..100_000_u64).prop_map(|ms| MS * u32::try_from(ms).unwrap()),
+            Just(Duration::MAX),
+        ]
+    }
+
+    /// A cleaning on a clock that moves only while a hook runs: `left` for all, and the cap, the
+    /// reserve and the wish of each.
+    fn clean(
+        mut left: Duration,
+        hooks: &[(Duration, Duration, Duration)],
+    ) -> Vec<Option<(Duration, Duration)>> {
+        let reserve = |(cap, reserve, _): &(Duration, Duration, Duration)| *reserve.min(cap);
+        let mut reserves: u128 = hooks.iter().map(|hook| ns(reserve(hook))).sum();
+        let one = |hook: &(Duration, Duration, Duration)| {
+            let allowed = allow(left, hook.0, reserve(hook), reserves)?;
+            reserves -= ns(reserve(hook));
+            let before = left;
+            // P15: nothing may be allowed that is not there.
+            left = left.checked_sub(hook.2.min(allowed)).unwrap();
+            Some((before, allowed))
+        };
+        hooks.iter().map(one).collect()
+    }
+
+    #[test]
+    fn p15_p16_any_hooks_share_any_time() {
+        let hooks = proptest::collection::vec((span(), span(), span()), 1..40);
+        let mut seen = [0; 4];
+        property::holds("the hooks' time", &(span(), hooks), |(left, hooks)| {
+            let allowed = clean(*left, hooks);
+            let mut reserves: u128 = hooks.iter().map(|hook| ns(hook.1.min(hook.0))).sum();
+            for ((cap, reserve, _), allowed) in hooks.iter().zip(&allowed) {
+                let reserve = *reserve.min(cap);
+                let Some((left, allowed)) = allowed else {
+                    // All has been used by those before, who had no reserve to leave alone.
+                    assert!(left.is_zero() || reserves > 0 || reserve.is_zero());
+                    seen[0] += 1;
+                    continue;
+                };
+                assert!(allowed <= cap && allowed <= left);
+                // Half a millennium is for ever.
+                let much = u128::from(u64::MAX);
+                if reserves <= ns(*left) {
+                    assert!(*allowed >= reserve.min(Duration::from_nanos(u64::MAX)));
+                    seen[1] += 1;
+                } else {
+                    let share = ns(reserve).min(much) * ns(*left).min(much) / reserves;
+                    assert!(ns(*allowed) >= share.min(ns(*cap)), "{allowed:?} < {share}");
+                    seen[2] += 1;
+                }
+                reserves -= ns(reserve);
+            }
+            // Reserves that fit at the beginning are there at the turn of each, whatever the others
+            // do; so nobody is skipped who has one.
+            let all: u128 = hooks.iter().map(|hook| ns(hook.1.min(hook.0))).sum();
+            if all <= ns(*left) && ns(*left) < u128::from(u64::MAX) {
+                for ((cap, reserve, _), allowed) in hooks.iter().zip(&allowed) {
+                    let reserve = *reserve.min(cap);
+                    let allowed = allowed.map_or(Duration::ZERO, |(_, allowed)| allowed);
+                    assert!(allowed >= reserve, "{allowed:?} < {reserve:?}");
+                    seen[3] += 1;
+                }
+            }
+        });
+        assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
     }
 }

@@ -95,6 +95,9 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::{Just, Strategy, prop_oneof};
+
+    use crate::property;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -140,5 +143,39 @@ mod tests {
         // That one has hung. The next may take no more than its part, or the third has less.
         assert_eq!(budget.next(S(8)), S(4));
         assert_eq!(budget.next(S(4)), S(4));
+    }
+
+    /// P15, and no stage starves another: each uses of its share what it likes.
+    #[test]
+    fn p15_any_stages_share_any_time() {
+        let time = || (0..100_000_000_000_u64).prop_map(Duration::from_nanos);
+        let cap = prop_oneof![
+            Just(None),
+            time().prop_map(Some),
+            Just(Some(Duration::ZERO)),
+            Just(Some(Duration::MAX)),
+        ];
+        let stages = proptest::collection::vec((cap, time()), 1..40);
+        property::holds("the stages' time", &(time(), stages), |(whole, stages)| {
+            let mut budget = Budget::of(stages.iter().map(|(cap, _)| *cap));
+            let mut left = *whole;
+            // Rounding apart.
+            let part = (*whole / u32::try_from(stages.len()).unwrap())
+                .saturating_sub(Duration::from_micros(1));
+            for (nth, (cap, wish)) in stages.iter().enumerate() {
+                let share = budget.next(left);
+                assert!(share <= left, "{share:?} of {left:?}");
+                assert!(cap.is_none_or(|cap| share <= cap));
+                assert!(
+                    share >= part.min(cap.unwrap_or(part)),
+                    "{share:?} < {part:?}"
+                );
+                // What nobody else can use is the last one's.
+                if nth + 1 == stages.len() {
+                    assert_eq!(share, cap.map_or(left, |cap| left.min(cap)));
+                }
+                left -= share.min(*wish);
+            }
+        });
     }
 }
