@@ -209,7 +209,9 @@ fn holds_and_items(random: &mut Random, all: usize) -> [usize; 3] {
     assert!(jobs.is_empty());
     let (mut items, mut refused) = (vec![false; all], 0);
     for (admitted, too_late) in told {
-        admitted.iter().for_each(|number| items[*number] = true);
+        for number in admitted {
+            items[number] = true;
+        }
         refused += too_late;
     }
     for (number, admitted) in items.iter().enumerate() {
@@ -237,7 +239,9 @@ fn item_storms(storms: usize, things: usize) {
     let mut sum = [0; 3];
     for _ in 0..storms {
         let seen = holds_and_items(&mut random, things);
-        (0..3).for_each(|class| sum[class] += seen[class]);
+        for (all, one) in sum.iter_mut().zip(seen) {
+            *all += one;
+        }
     }
     let [completed, back, refused] = sum;
     println!(

@@ -18,6 +18,7 @@
 )]
 
 mod child;
+mod cycles;
 mod emergency;
 mod endings;
 mod escalation;
@@ -26,6 +27,8 @@ mod forked;
 mod harness;
 mod hooks;
 mod install;
+#[cfg(feature = "checkpoint")]
+mod killed;
 mod limits;
 mod linger;
 mod pid1;
@@ -40,6 +43,9 @@ mod token;
 mod traced;
 mod window;
 
+#[path = "../common/random.rs"]
+mod random;
+
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -49,6 +55,7 @@ static ALLOCATOR: sys::Freezing = sys::Freezing;
 type Scenario = (&'static str, fn(&str) -> ExitCode);
 
 const SCENARIOS: &[&[Scenario]] = &[
+    cycles::SCENARIOS,
     emergency::SCENARIOS,
     endings::SCENARIOS,
     escalation::SCENARIOS,
@@ -56,6 +63,8 @@ const SCENARIOS: &[&[Scenario]] = &[
     forked::SCENARIOS,
     hooks::SCENARIOS,
     install::SCENARIOS,
+    #[cfg(feature = "checkpoint")]
+    killed::SCENARIOS,
     limits::SCENARIOS,
     linger::SCENARIOS,
     pid1::SCENARIOS,
@@ -95,6 +104,9 @@ fn main() -> ExitCode {
         limits::tests(),
         faults::tests(),
         storm::tests(),
+        cycles::tests(),
+        #[cfg(feature = "checkpoint")]
+        killed::tests(),
         pid1::tests(),
         pty::tests(),
         linger::tests(),
