@@ -22,6 +22,7 @@ mod cycles;
 mod emergency;
 mod endings;
 mod escalation;
+mod failing;
 mod faults;
 mod forked;
 mod harness;
@@ -59,6 +60,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     emergency::SCENARIOS,
     endings::SCENARIOS,
     escalation::SCENARIOS,
+    failing::SCENARIOS,
     faults::SCENARIOS,
     forked::SCENARIOS,
     hooks::SCENARIOS,
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         hooks::tests(),
         limits::tests(),
         faults::tests(),
+        failing::tests(),
         storm::tests(),
         cycles::tests(),
         #[cfg(feature = "checkpoint")]

@@ -53,6 +53,15 @@ pub(crate) fn bare_handler(signal: Signal) {
     set(signal, SigHandler::Handler(handler));
 }
 
+/// Installs a handler that does nothing but interrupt: calls are not restarted after it.
+pub(crate) fn interrupting_handler(signal: Signal) {
+    extern "C" fn handler(_: libc::c_int) {}
+    let handler = SigHandler::Handler(handler);
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
 /// Sets the default disposition.
 pub(crate) fn default_disposition(signal: Signal) {
     set(signal, SigHandler::SigDfl);

@@ -2,9 +2,10 @@
 //! what happened in which order.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Completion;
 use nix::unistd::Pid;
@@ -44,6 +45,22 @@ impl Tracer {
         let mut through = vec!["-uLD_LIBRARY_PATH", "strace", "-f", "-qq", &log];
         through.extend(options.iter().map(String::as_str));
         launch.through(&through)
+    }
+
+    /// Traces these threads of a program that runs already, and no others.
+    pub(crate) fn attach<'a>(
+        &self,
+        threads: impl Iterator<Item = &'a OsStr>,
+        options: &[String],
+    ) -> Child {
+        let _ = std::fs::remove_file(self.path());
+        let mut strace = Command::new("strace");
+        strace.arg("-qq").arg("-o").arg(self.path()).args(options);
+        for thread in threads {
+            strace.arg("-p").arg(thread);
+        }
+        let quiet = strace.stdin(Stdio::null()).stderr(Stdio::null());
+        quiet.spawn().unwrap()
     }
 
     /// What has been written down so far; all, once the program has ended.
