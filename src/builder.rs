@@ -366,6 +366,8 @@ impl ShutdownBuilder {
         if let Some(shown) = shown.get() {
             shown.wait(coordinator.core().time_for_last_words());
         }
+        // The program ends in any case, and as the report says.
+        let _ = coordinator.core().signals.take_unheard();
         drop(coordinator);
         report.report()
     }

@@ -227,6 +227,10 @@ impl Drop for ShutdownCoordinator {
         // P20: where the shutdown goes on without the owner, its items are still to be found.
         if core.owner_goes() {
             core.work.let_go();
+            // P10: all have been told of the end, and the program goes on.
+            if let Some(signal) = signals.take_unheard() {
+                handler::as_before(signal);
+            }
         }
         if inside::is_inside(core.id) || core.is_runner_away() {
             return;

@@ -13,7 +13,7 @@ use crate::reason::{Origin, Signal};
 use crate::signal::bell::Bell;
 use crate::signal::exit;
 use crate::signal::handler;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::token::{By, Life, Node};
 
 /// What a further signal does, once the first has asked for the stop.
@@ -92,6 +92,25 @@ pub(crate) struct SignalState {
     /// The coordinator is gone: the listener may go too.
     pub(crate) released: AtomicBool,
     forced_at: AtomicU64,
+    /// The polite signal that has stopped nothing, and its record; see [`Unheard`].
+    unheard: AtomicUsize,
+}
+
+/// A signal that came after the stop, as the one that may be polite. If the report was made already,
+/// nobody knows of it: while the last readers are being told, it must not cut them off.
+struct Unheard;
+
+impl Unheard {
+    const NONE: usize = 0;
+
+    fn of(signal: Signal, record: usize) -> usize {
+        record << 8 | (signal.number().unsigned_abs() & 0xff) as usize
+    }
+
+    fn read(bits: usize) -> Option<(Signal, usize)> {
+        let number = i32::try_from(bits & 0xff).ok()?;
+        (bits != Self::NONE).then(|| (Signal::from_raw(number), bits >> 8))
+    }
 }
 
 /// Between the handler and the thread of the emergency hooks.
@@ -134,6 +153,7 @@ impl SignalState {
             reported: AtomicBool::new(false),
             released: AtomicBool::new(false),
             forced_at: AtomicU64::new(0),
+            unheard: AtomicUsize::new(Unheard::NONE),
         })
     }
 
@@ -210,7 +230,17 @@ impl SignalState {
             // but not before those who are told of it have been told: its old effect would cut
             // them off.
             Ok(()) if self.is_over() => return Answer::AsBefore,
-            Ok(()) => return Answer::Noted,
+            Ok(()) => {
+                let bits = Unheard::of(signal, record);
+                self.unheard.store(bits, Ordering::Release);
+                // With the fence in `take_unheard`: either this sees that all have been told, or
+                // whoever takes the coordinator away sees the signal, or both do.
+                fence(Ordering::SeqCst);
+                if self.is_over() && self.take_unheard().is_some() {
+                    return Answer::AsBefore;
+                }
+                return Answer::Noted;
+            }
             Err(first) => first,
         };
         if self.node.word().life() == Life::Lingering {
@@ -251,6 +281,16 @@ impl SignalState {
         } else {
             Answer::AtOnce
         }
+    }
+
+    /// The signal that no report tells of, once: when all have been told, it has the effect that it
+    /// would have had then (P10). Async-signal-safe.
+    pub(crate) fn take_unheard(&self) -> Option<Signal> {
+        fence(Ordering::SeqCst);
+        let bits = self.unheard.swap(Unheard::NONE, Ordering::AcqRel);
+        let (signal, record) = Unheard::read(bits)?;
+        let told = self.node.ending()?.deliveries.is_told(record);
+        (!told).then_some(signal)
     }
 
     /// True: this call did it, and so stopped the token. Async-signal-safe.

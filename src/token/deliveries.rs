@@ -6,7 +6,7 @@
 use crate::clock::Tick;
 use crate::reason::{Later, Origin, Signal, SignalReceived, StopReason};
 use crate::sender::{SenderName, name_of};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering};
 use crate::token::word::{By, NO_RECORD, Word};
 
 /// As many later reasons are kept; of the others only the number.
@@ -92,6 +92,8 @@ pub(crate) struct Deliveries {
     insisted: AtomicU64,
     claimed: AtomicUsize,
     records: [Record; RECORDS],
+    /// The records that a report tells of, a bit each.
+    told: AtomicU32,
     late: Mutex<Late>,
 }
 
@@ -110,6 +112,7 @@ impl Deliveries {
             insisted: AtomicU64::new(0),
             claimed: AtomicUsize::new(0),
             records: Default::default(),
+            told: AtomicU32::new(0),
             late: Mutex::new(Late::default()),
         }
     }
@@ -208,6 +211,11 @@ impl Deliveries {
         }
     }
 
+    /// Whether a report tells of this record, or counts it.
+    pub(crate) fn is_told(&self, record: usize) -> bool {
+        record >= RECORDS || self.told.load(Ordering::Acquire) & (1 << record) != 0
+    }
+
     /// What came after the winner.
     pub(crate) fn later(&self, winner: Word) -> Later {
         let won = if winner.by() == By::Signal {
@@ -224,11 +232,13 @@ impl Deliveries {
             .iter()
             .enumerate()
             .filter(|(index, _)| *index != won);
-        all.extend(kept.filter_map(|(_, record)| {
-            record
-                .read()
-                .map(|(when, received)| (when, StopReason::Signal(received)))
+        let mut told = 0;
+        all.extend(kept.filter_map(|(index, record)| {
+            let (when, received) = record.read()?;
+            told |= 1 << index;
+            Some((when, StopReason::Signal(received)))
         }));
+        self.told.fetch_or(told, Ordering::AcqRel);
         all.sort_by_key(|(when, _)| *when);
         more += self.claimed.load(Ordering::Relaxed).saturating_sub(RECORDS);
         more += all.len().saturating_sub(KEPT);

@@ -32,6 +32,7 @@ mod install;
 mod killed;
 mod limits;
 mod linger;
+mod moments;
 mod pid1;
 mod pty;
 mod safe_calls;
@@ -69,6 +70,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     killed::SCENARIOS,
     limits::SCENARIOS,
     linger::SCENARIOS,
+    moments::SCENARIOS,
     pid1::SCENARIOS,
     pty::SCENARIOS,
     safe_calls::SCENARIOS,
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         hooks::tests(),
         limits::tests(),
         faults::tests(),
+        moments::tests(),
         failing::tests(),
         storm::tests(),
         cycles::tests(),

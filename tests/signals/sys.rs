@@ -6,7 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -53,6 +53,17 @@ pub(crate) fn bare_handler(signal: Signal) {
     set(signal, SigHandler::Handler(handler));
 }
 
+/// How often the handler installed by [`counting_handler`] was called.
+pub(crate) static COUNTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Installs a handler that counts.
+pub(crate) fn counting_handler(signal: Signal) {
+    extern "C" fn handler(_: libc::c_int) {
+        COUNTED.fetch_add(1, Ordering::SeqCst);
+    }
+    set(signal, SigHandler::Handler(handler));
+}
+
 /// Installs a handler that does nothing but interrupt: calls are not restarted after it.
 pub(crate) fn interrupting_handler(signal: Signal) {
     extern "C" fn handler(_: libc::c_int) {}
@@ -69,7 +80,7 @@ pub(crate) fn default_disposition(signal: Signal) {
 
 fn set(signal: Signal, handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler does nothing but an atomic store.
+    // SAFETY: the handler does nothing but change an atomic.
     unsafe { sigaction(signal, &action) }.unwrap();
 }
 
