@@ -32,6 +32,7 @@ mod install;
 mod killed;
 mod limits;
 mod linger;
+mod memory;
 mod moments;
 mod pid1;
 mod pty;
@@ -70,6 +71,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     killed::SCENARIOS,
     limits::SCENARIOS,
     linger::SCENARIOS,
+    memory::SCENARIOS,
     moments::SCENARIOS,
     pid1::SCENARIOS,
     pty::SCENARIOS,
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         endings::tests(),
         hooks::tests(),
         limits::tests(),
+        memory::tests(),
         faults::tests(),
         moments::tests(),
         failing::tests(),
