@@ -10,6 +10,7 @@ use winddown::HookOptions;
 use crate::Scenario;
 use crate::child::{hang, hooks, quick, tell, tell_at_stop};
 use crate::harness::{End, Launch, PROMPT, Signal, trials};
+use crate::random::Random;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[("emergency", emergency), ("sweep", sweep)];
 
@@ -151,18 +152,13 @@ fn sweep(_: &str) -> ExitCode {
 
 /// P8: "ended" and "forced" are one atomic decision. The second signal comes at a random time of the ending.
 fn an_ending_is_done_or_forced_never_both() {
-    let seed = u64::from(std::process::id());
-    eprintln!("seed {seed}");
-    let mut random = seed | 1;
+    let mut random = Random::new("an_ending_is_done_or_forced");
     let (mut done, mut forced) = (0, 0);
     for _ in 0..150 {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
         let mut program = Launch::new("sweep").ready();
         program.signal(Signal::SIGTERM);
         program.expect("stopping");
-        let until = Instant::now() + Duration::from_nanos((random >> 33) % 600_000);
+        let until = Instant::now() + random.up_to(Duration::from_micros(600));
         while Instant::now() < until {
             std::hint::spin_loop();
         }
