@@ -5,8 +5,10 @@
 
 use std::cell::RefCell;
 
-thread_local! {
-    static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+use crate::sync;
+
+sync::local! {
+    static INSIDE: RefCell<Vec<u64>> = RefCell::new(Vec::new());
 }
 
 /// Until it is dropped, this thread runs code of the coordinator.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::snapshot::Said;
-use crate::sync::Mutex;
+use crate::sync::{self, Mutex};
 
 /// A thread at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +31,9 @@ impl Thread {
 /// What one thread said last, and which of its words they are.
 type Board = Mutex<Option<(Said, u32)>>;
 
-static BOARDS: Mutex<BTreeMap<u32, Arc<Board>>> = Mutex::new(BTreeMap::new());
+sync::global! {
+    static BOARDS: Mutex<BTreeMap<u32, Arc<Board>>> = Mutex::new(BTreeMap::new());
+}
 
 /// This thread's board, which goes with it.
 struct Mine {
@@ -186,7 +188,7 @@ fn number() -> u32 {
 
 /// Above all numbers that the system gives out (Linux has 2^22 of them).
 fn own_number() -> u32 {
-    use crate::sync::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(1 << 30);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

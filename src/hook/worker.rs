@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::hook::cleaning::{Done, Next};
 use crate::hook::{Hooks, caught};
 use crate::inside;
+use crate::sync::thread;
 
 impl Hooks {
     /// Starts a worker. Where no thread can be had, one hook is run here and now, on the runner:
@@ -12,7 +13,7 @@ impl Hooks {
     /// `inline`, which may note that the runner is away.
     pub(crate) fn start_worker(self: &Arc<Self>, generation: u64, inline: impl FnOnce(&dyn Fn())) {
         let hooks = Arc::clone(self);
-        let started = std::thread::Builder::new()
+        let started = thread::Builder::new()
             .name("winddown-hooks".to_owned())
             .spawn(move || hooks.work(generation, usize::MAX));
         if started.is_err() {

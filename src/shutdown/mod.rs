@@ -16,6 +16,7 @@ mod teller;
 use std::borrow::Cow;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::report::ShutdownReport;
 use crate::said::{self, Thread};
 use crate::signal::{SignalSettings, SignalState};
 use crate::slab::Slab;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
 use crate::systemd::Systemd;
 use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
 use crate::work::Work;

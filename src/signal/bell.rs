@@ -3,36 +3,37 @@
 use std::io;
 use std::time::Duration;
 
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
+use crate::sync::Futex;
+
 /// Rung once or many times, it wakes its thread once; rung before the thread waits, it is not lost
 /// (P4).
 ///
 /// On Linux a futex: no descriptor that a daemon's clean-up could close, or that could run out.
 /// Private memory, so a forked child rings its own copy (P10).
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
-pub(crate) struct Bell(std::sync::atomic::AtomicU32);
+pub(crate) struct Bell(Futex);
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 impl Bell {
     #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(std::sync::atomic::AtomicU32::new(0)))
+        Ok(Self(Futex::new(0)))
     }
 
     /// Async-signal-safe.
     pub(crate) fn ring(&self) {
-        use std::sync::atomic::Ordering;
-        if self.0.swap(1, Ordering::AcqRel) == 0 {
-            super::handler::futex_wake(&self.0);
+        if self.0.swap(1) == 0 {
+            self.0.wake();
         }
     }
 
     /// Until it rings, or `timeout` is over; now and then for nothing.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        use std::sync::atomic::Ordering;
-        if self.0.swap(0, Ordering::AcqRel) == 0 {
-            super::handler::futex_wait(&self.0, 0, timeout);
+        if self.0.swap(0) == 0 {
+            self.0.wait(0, timeout);
             // A ring that is taken back here was for what the caller is about to look at.
-            self.0.swap(0, Ordering::AcqRel);
+            self.0.swap(0);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The handler, and everything else that talks to the system directly: the only `unsafe` code of
 //! the crate.
 //!
-//! 1. `CURRENT` points to the state of the one coordinator with signals, or is null. Only `put` and
-//!    `release` write it.
-//! 2. A handler adds one to `INSIDE` before it reads `CURRENT` and takes it off when it has done. A
-//!    state that has been taken out of `CURRENT` is dropped only after `INSIDE` has been seen at
+//! 1. `Seat::current` points to the state of the one coordinator with signals, or is null. Only
+//!    `put` and `release` write it.
+//! 2. A handler adds one to `inside` before it reads `current` and takes it off when it has done. A
+//!    state that has been taken out of `current` is dropped only after `inside` has been seen at
 //!    zero, so no handler ever looks at a dropped one.
 //! 3. A handler that was installed stays for the life of the process; without a coordinator it does
 //!    what the signal did before (P10). Taking it out again would swallow signals: the registry
@@ -18,7 +18,7 @@
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::atomic::AtomicU32;
 
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
 use libc::___errno as errno_location;
@@ -37,83 +37,98 @@ use libc::{c_int, c_void, siginfo_t};
 
 use crate::exit_policy::signal_code;
 use crate::reason::{MAX_SIGNAL, Origin, Signal};
-use crate::signal::prior::Prior;
+use crate::signal::prior::{self, Prior};
 use crate::signal::state::{SignalState, bit};
-use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering};
+use crate::sync::{self, Mutex, Ordering, fence};
 
-/// Invariant 1.
-static CURRENT: AtomicPtr<SignalState> = AtomicPtr::new(ptr::null_mut());
-/// Invariant 2.
-static INSIDE: AtomicUsize = AtomicUsize::new(0);
-/// States that were taken out while a handler was inside.
-static RETIRED: Mutex<Vec<Arc<SignalState>>> = Mutex::new(Vec::new());
+sync::global! {
+    static SEAT: Seat<SignalState> = Seat {
+        current: sync::AtomicPtr::new(ptr::null_mut()),
+        inside: sync::AtomicUsize::new(0),
+        retired: Mutex::new(Vec::new()),
+    };
+}
 /// The process that has installed: a child of `fork` or `vfork` keeps its hands off the rest.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
-pub(crate) const SIGNALS: usize = MAX_SIGNAL as usize + 1;
+/// Where a handler finds the state that it works on.
+#[cfg_attr(winddown_loom, derive(Default))]
+pub(super) struct Seat<T> {
+    /// Invariant 1.
+    current: sync::AtomicPtr<T>,
+    /// Invariant 2.
+    inside: sync::AtomicUsize,
+    /// States that were taken out while a handler was inside.
+    retired: Mutex<Vec<Arc<T>>>,
+}
 
-/// What a signal did before its handler was installed here: `Prior` as a number.
-static PRIOR: [AtomicU8; SIGNALS] = [const { AtomicU8::new(Prior::NotOurs as u8) }; SIGNALS];
-/// The handler that stood before ours, 0 for none, and whether it takes a `siginfo_t`.
-static NEXT: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
-static NEXT_TAKES_INFO: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
+impl<T> Seat<T> {
+    /// Shows `look` the state, for no longer than that. Async-signal-safe, if `look` is.
+    pub(super) fn look<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
+        self.inside.fetch_add(1, Ordering::Relaxed);
+        // Invariant 2, with the fence in `release`: either this reads null, or that sees the count.
+        fence(Ordering::SeqCst);
+        // SAFETY: invariant 2: this is counted, so what `current` held is alive until it is no
+        // longer.
+        let result = look(unsafe { self.current.load(Ordering::Acquire).as_ref() });
+        // Release: what was looked at is dropped after it.
+        self.inside.fetch_sub(1, Ordering::Release);
+        result
+    }
+
+    /// What stood there before is leaked: a forked child has inherited it.
+    pub(super) fn put(&self, state: &Arc<T>) {
+        let state = Arc::into_raw(Arc::clone(state)).cast_mut();
+        self.current.store(state, Ordering::Release);
+    }
+
+    fn holds(&self, state: &T) -> bool {
+        self.current.load(Ordering::Acquire).cast_const() == ptr::from_ref(state)
+    }
+
+    /// Takes `state` out, and drops what no handler looks at any more.
+    pub(super) fn release(&self, state: &Arc<T>) {
+        let mine = Arc::as_ptr(state).cast_mut();
+        if self
+            .current
+            .compare_exchange(mine, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
+            return;
+        }
+        // SAFETY: the pointer came from `Arc::into_raw` in `put`; it has just been taken out of
+        // `current`, by this call alone, so this is the one time that its count is taken back.
+        let owned = unsafe { Arc::from_raw(mine.cast_const()) };
+        let mut retired = self.retired.lock();
+        retired.push(owned);
+        fence(Ordering::SeqCst);
+        if self.inside.load(Ordering::Acquire) == 0 {
+            let gone = std::mem::take(&mut *retired);
+            drop(retired);
+            drop(gone);
+        }
+    }
+}
 
 /// A coordinator of this process holds the signals. (One of the parent's, inherited through a fork,
 /// does not.)
 pub(crate) fn is_taken() -> bool {
-    INSIDE.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: invariant 2: counted like a handler.
-    let state = unsafe { CURRENT.load(Ordering::SeqCst).as_ref() };
-    let taken = state.is_some_and(SignalState::is_ours);
-    INSIDE.fetch_sub(1, Ordering::SeqCst);
-    taken
+    SEAT.look(|state| state.is_some_and(SignalState::is_ours))
 }
 
 pub(crate) fn is_current(state: &SignalState) -> bool {
-    CURRENT.load(Ordering::SeqCst).cast_const() == ptr::from_ref(state)
+    SEAT.holds(state)
 }
 
-/// Makes `state` the one that handlers look at. What a forked child has inherited in its place is
-/// leaked there.
+/// Makes `state` the one that handlers look at.
 pub(crate) fn put(state: &Arc<SignalState>) {
     OWNER.store(std::process::id(), Ordering::SeqCst);
-    let state = Arc::into_raw(Arc::clone(state)).cast_mut();
-    CURRENT.store(state, Ordering::SeqCst);
-}
-
-pub(crate) fn prior(signal: Signal) -> Prior {
-    match PRIOR[index(signal)].load(Ordering::Acquire) {
-        1 => Prior::Default,
-        2 => Prior::Ignored,
-        3 => Prior::Handler,
-        _ => Prior::NotOurs,
-    }
-}
-
-pub(crate) fn set_prior(signal: Signal, prior: Prior) {
-    PRIOR[index(signal)].store(prior as u8, Ordering::Release);
+    SEAT.put(state);
 }
 
 /// Takes `state` out: from now on its signals do what they did before it (P10).
 pub(crate) fn release(state: &Arc<SignalState>) {
-    let mine = Arc::as_ptr(state).cast_mut();
-    if CURRENT
-        .compare_exchange(mine, ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst)
-        .is_err()
-    {
-        return;
-    }
-    // SAFETY: the pointer came from `Arc::into_raw` in `put`; it has just been taken out of
-    // `CURRENT`, by this call alone, so this is the one time that its count is taken back.
-    let owned = unsafe { Arc::from_raw(mine.cast_const()) };
-    let mut retired = RETIRED.lock();
-    retired.push(owned);
-    // Invariant 2. SeqCst on both sides: a handler that is not yet counted here will read null.
-    if INSIDE.load(Ordering::SeqCst) == 0 {
-        let gone = std::mem::take(&mut *retired);
-        drop(retired);
-        drop(gone);
-    }
+    SEAT.release(state);
 }
 
 /// Notes the handler that ours calls first.
@@ -127,9 +142,7 @@ pub(crate) fn chain_to(signal: Signal, before: &libc::sigaction) {
         }
         _ => 0,
     };
-    let takes_info = before.sa_flags & libc::SA_SIGINFO != 0;
-    NEXT_TAKES_INFO[index(signal)].store(takes_info, Ordering::SeqCst);
-    NEXT[index(signal)].store(handler, Ordering::SeqCst);
+    prior::set_next(signal, handler, before.sa_flags & libc::SA_SIGINFO != 0);
 }
 
 /// Puts `direct` in, in one step, and gives what stood there.
@@ -170,13 +183,12 @@ extern "C" fn direct(number: c_int, info: *mut siginfo_t, context: *mut c_void) 
     // thread's life.
     let errno = unsafe { *errno_location() };
     let signal = Signal::from_raw(number);
-    let next = NEXT[index(signal)].load(Ordering::SeqCst);
-    if next != 0 {
+    if let Some((next, takes_info)) = prior::next(signal) {
         let next = ptr::without_provenance::<()>(next);
         // SAFETY: `sigaction` has reported this address as the handler for this signal, and which
         // of the two signatures it has.
         unsafe {
-            if NEXT_TAKES_INFO[index(signal)].load(Ordering::SeqCst) {
+            if takes_info {
                 let next: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
                     std::mem::transmute(next);
                 next(number, info, context);
@@ -203,14 +215,11 @@ fn on_signal(signal: Signal, info: &siginfo_t) {
         as_before(signal);
         return;
     }
-    INSIDE.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: invariant 2: this handler is counted, so what `CURRENT` held is alive until it is no
-    // longer.
-    let state = unsafe { CURRENT.load(Ordering::SeqCst).as_ref() };
-    let taken = state.is_some_and(|state| {
-        state.answers_to(signal) && state.take(signal, origin_of(signal, info))
+    let taken = SEAT.look(|state| {
+        state.is_some_and(|state| {
+            state.answers_to(signal) && state.take(signal, origin_of(signal, info))
+        })
     });
-    INSIDE.fetch_sub(1, Ordering::SeqCst);
     if !taken {
         as_before(signal);
     }
@@ -218,7 +227,7 @@ fn on_signal(signal: Signal, info: &siginfo_t) {
 
 /// What the signal did before its handler was installed here. Async-signal-safe.
 pub(crate) fn as_before(signal: Signal) {
-    if prior(signal) != Prior::Default {
+    if prior::prior(signal) != Prior::Default {
         return;
     }
     match signal.number() {
@@ -320,10 +329,6 @@ pub(crate) fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
     }
 }
 
-pub(crate) fn index(signal: Signal) -> usize {
-    signal.number().clamp(0, MAX_SIGNAL).unsigned_abs() as usize
-}
-
 fn origin_of(signal: Signal, info: &siginfo_t) -> Origin {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let (sent, kernel) = (
@@ -357,44 +362,42 @@ fn origin_of(signal: Signal, info: &siginfo_t) -> Origin {
     }
 }
 
-/// Sleeps while `word` holds `value`, but no longer than `timeout`; may wake early. Spurious ends
-/// are the caller's to see.
+/// A word that a thread can sleep on.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
-pub(crate) fn futex_wait(
-    word: &std::sync::atomic::AtomicU32,
-    value: u32,
-    timeout: Option<std::time::Duration>,
-) {
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        // Below 10^9, whatever the width of the field.
-        tv_nsec: i32::try_from(timeout.subsec_nanos()).unwrap_or(0).into(),
-    });
-    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the word and the timeout live through the call.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-            value,
-            timeout,
-        );
-    }
-}
+pub(crate) struct Futex(AtomicU32);
 
-/// Wakes the thread that sleeps on `word`. Async-signal-safe.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
-pub(crate) fn futex_wake(word: &std::sync::atomic::AtomicU32) {
-    // SAFETY: the word lives through the call; the system only uses its address.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            1,
-        )
-    };
+impl Futex {
+    pub(super) fn new(value: u32) -> Self {
+        Self(AtomicU32::new(value))
+    }
+
+    pub(super) fn swap(&self, value: u32) -> u32 {
+        self.0.swap(value, Ordering::AcqRel)
+    }
+
+    /// Sleeps while it holds `value`, but no longer than `timeout`; may wake early. Spurious ends
+    /// are the caller's to see.
+    pub(super) fn wait(&self, value: u32, timeout: Option<std::time::Duration>) {
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            // Below 10^9, whatever the width of the field.
+            tv_nsec: i32::try_from(timeout.subsec_nanos()).unwrap_or(0).into(),
+        });
+        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: the word and the timeout live through the call.
+        unsafe {
+            let call = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+            libc::syscall(libc::SYS_futex, self.0.as_ptr(), call, value, timeout);
+        }
+    }
+
+    /// Wakes the thread that sleeps on it. Async-signal-safe.
+    pub(super) fn wake(&self) {
+        let call = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        // SAFETY: the word lives through the call; the system only uses its address.
+        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), call, 1) };
+    }
 }
 
 /// All signals held back on this thread; what came meanwhile is delivered when this is dropped.

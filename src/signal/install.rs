@@ -2,23 +2,26 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::error::InstallError;
 use crate::reason::{MAX_SIGNAL, Signal};
-use crate::signal::handler::{self, SIGNALS};
-use crate::signal::prior::Prior;
+use crate::signal::handler;
+use crate::signal::prior::{self, Prior, SIGNALS};
 use crate::signal::state::{SignalState, bit};
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{self, Mutex, Ordering};
 use crate::token::By;
 
-/// One installation at a time.
-static INSTALLING: Mutex<()> = Mutex::new(());
+sync::global! {
+    /// One installation at a time.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+}
 
 /// The address of the handler that stood right after the installation (P11).
 static STOOD: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
 
 fn stood(signal: Signal) -> usize {
-    STOOD[handler::index(signal)].load(Ordering::Acquire)
+    STOOD[prior::index(signal)].load(Ordering::Acquire)
 }
 
 /// Installs the handlers of `signals` for `state`. On an error everything is as it was.
@@ -41,7 +44,7 @@ pub(crate) fn install(
         let action = handler::action_of(signal)
             .map_err(|source| InstallError::Handler { signal, source })?;
         let now = Prior::of(&action);
-        let prior = match handler::prior(signal) {
+        let prior = match prior::prior(signal) {
             // P9: asked only where it is not our own handler that stands there.
             prior if prior == Prior::NotOurs || now != Prior::Handler => {
                 new.push((signal, action, now));
@@ -93,7 +96,7 @@ pub(crate) fn is_installed(state: &SignalState) -> bool {
 }
 
 fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Result<()> {
-    handler::set_prior(signal, prior);
+    prior::set_prior(signal, prior);
     handler::chain_to(signal, before);
     let result = handler::place(signal, before).and_then(|stood| {
         // Whoever came in between is not forgotten.
@@ -103,10 +106,10 @@ fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Resul
         handler::front_with_registry(signal).inspect_err(|_| handler::put_back(signal, &stood))
     });
     if result.is_err() {
-        handler::set_prior(signal, Prior::NotOurs);
+        prior::set_prior(signal, Prior::NotOurs);
         return result;
     }
     let stood = handler::action_of(signal)?.sa_sigaction;
-    STOOD[handler::index(signal)].store(stood, Ordering::Release);
+    STOOD[prior::index(signal)].store(stood, Ordering::Release);
     Ok(())
 }

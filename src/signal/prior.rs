@@ -1,6 +1,10 @@
-//! What a signal did before its handler was installed here.
+//! What a signal did before its handler was installed here, kept where a handler can read it.
 
-/// See the module. As a number, it is kept where a handler can read it.
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+
+use crate::reason::{MAX_SIGNAL, Signal};
+
+/// See the module.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Prior {
@@ -12,6 +16,19 @@ pub(crate) enum Prior {
     Handler = 3,
 }
 
+pub(super) const SIGNALS: usize = MAX_SIGNAL as usize + 1;
+
+/// The place of a signal in a table of all of them.
+pub(super) fn index(signal: Signal) -> usize {
+    signal.number().clamp(0, MAX_SIGNAL).unsigned_abs() as usize
+}
+
+/// As a number.
+static PRIOR: [AtomicU8; SIGNALS] = [const { AtomicU8::new(Prior::NotOurs as u8) }; SIGNALS];
+/// The handler that stood before ours, 0 for none, and whether it takes a `siginfo_t`.
+static NEXT: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+static NEXT_TAKES_INFO: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
+
 impl Prior {
     pub(crate) fn of(action: &libc::sigaction) -> Self {
         match action.sa_sigaction {
@@ -20,4 +37,31 @@ impl Prior {
             _ => Self::Handler,
         }
     }
+}
+
+pub(crate) fn prior(signal: Signal) -> Prior {
+    match PRIOR[index(signal)].load(Ordering::Acquire) {
+        1 => Prior::Default,
+        2 => Prior::Ignored,
+        3 => Prior::Handler,
+        _ => Prior::NotOurs,
+    }
+}
+
+pub(crate) fn set_prior(signal: Signal, prior: Prior) {
+    PRIOR[index(signal)].store(prior as u8, Ordering::Release);
+}
+
+/// The address of the handler that ours calls first, and whether it takes a `siginfo_t`.
+pub(super) fn next(signal: Signal) -> Option<(usize, bool)> {
+    match NEXT[index(signal)].load(Ordering::SeqCst) {
+        0 => None,
+        next => Some((next, NEXT_TAKES_INFO[index(signal)].load(Ordering::SeqCst))),
+    }
+}
+
+/// 0 for none.
+pub(super) fn set_next(signal: Signal, next: usize, takes_info: bool) {
+    NEXT_TAKES_INFO[index(signal)].store(takes_info, Ordering::SeqCst);
+    NEXT[index(signal)].store(next, Ordering::SeqCst);
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
@@ -13,7 +14,7 @@ use crate::reason::Interruption;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::Thread;
 use crate::slab::{Key, Slab};
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::Mutex;
 use crate::work::Home;
 use crate::work::in_flight::HandBack;
 use crate::work::item::{Cell, Interrupted, Stand};
