@@ -7,7 +7,10 @@
 use std::ops::Add;
 use std::time::Duration;
 
-use crate::signal::handler;
+#[cfg(not(winddown_loom))]
+use crate::signal::handler::{coarse_nanos, monotonic_nanos};
+#[cfg(winddown_loom)]
+use crate::sync::time::{now as coarse_nanos, now as monotonic_nanos};
 
 /// A point on the monotonic clock, in nanoseconds since some fixed moment before the process
 /// started.
@@ -20,13 +23,13 @@ impl Tick {
 
     /// The clock, read. Async-signal-safe.
     pub(crate) fn now() -> Self {
-        Self(handler::monotonic_nanos())
+        Self(monotonic_nanos())
     }
 
     /// The clock, read at a tenth of the price and to a few milliseconds. For ages, never for
     /// deadlines.
     pub(crate) fn coarse() -> Self {
-        Self(handler::coarse_nanos())
+        Self(coarse_nanos())
     }
 
     pub(crate) const fn from_nanos(nanos: u64) -> Self {

@@ -167,6 +167,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+#![cfg_attr(winddown_loom, allow(dead_code, reason = "not everything has a model"))]
 
 #[cfg(not(unix))]
 compile_error!("winddown is for Unix: it stands on POSIX signals, which this target does not have");

@@ -5,6 +5,8 @@ mod deliveries;
 mod future;
 mod grace;
 mod iter;
+#[cfg(all(test, winddown_loom))]
+mod models;
 mod node;
 mod on_stop;
 #[cfg(feature = "tokio")]
