@@ -5,6 +5,8 @@ pub(crate) mod exit;
 pub(crate) mod handler;
 pub(crate) mod install;
 pub(crate) mod listener;
+#[cfg(all(test, winddown_loom))]
+mod models;
 mod prior;
 pub(crate) mod state;
 
