@@ -4,6 +4,8 @@ mod budget;
 mod cleaning;
 mod emergency;
 mod guard;
+#[cfg(all(test, winddown_loom))]
+mod models;
 mod run;
 mod stack;
 mod worker;
