@@ -11,6 +11,8 @@ mod holders;
 mod home;
 mod in_flight;
 mod item;
+#[cfg(all(test, winddown_loom))]
+mod models;
 mod set;
 mod sets;
 mod stage;

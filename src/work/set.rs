@@ -165,9 +165,13 @@ impl<T> Set<T> {
                 location: self.common.location,
             });
         }
+        // P20: under the lock that `settle` takes, or the report could find the item neither undecided
+        // nor among those that were handed back.
+        let state = self.state.lock();
         if cell.advance(Stand::HandingBack, Stand::HandedBack) {
             self.common.home.sets.was_handed_back();
         }
+        drop(state);
         if by == By::Worker || cell.is_worker_gone() {
             self.leave(Some(key));
         }
