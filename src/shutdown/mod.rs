@@ -8,6 +8,8 @@ mod last_step;
 mod linger;
 mod live;
 mod look;
+#[cfg(all(test, winddown_loom))]
+mod models;
 mod report_future;
 mod sequence;
 mod stages;
