@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{FAR, SHORT, bounded, embedded};
+use common::{FAR, SHORT, bounded, embedded, rounds};
 use winddown::{HookOptions, HookOutcome, Outcome, ShutdownHandle, ShutdownReport};
 
 /// What was called, in order.
@@ -336,7 +336,7 @@ fn p19_a_hook_registered_after_the_end_runs_at_once_here() {
 
 #[test]
 fn p19_hooks_registered_from_many_threads_around_the_end_run_exactly_once() {
-    for _ in 0..200 {
+    for _ in 0..rounds(200) {
         let shutdown = embedded().install().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         let registering: Vec<_> = (0..4)

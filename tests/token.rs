@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use common::{FAR, SHORT, bounded, embedded};
+use common::{FAR, SHORT, bounded, embedded, rounds};
 use winddown::{Signal, StopReason, StopSource, UntilStopped};
 
 /// Drives one future on this thread: the whole executor.
@@ -56,7 +56,7 @@ fn p1_a_child_reads_stopped_with_its_parent_and_never_the_other_way() {
 
 #[test]
 fn p2_whoever_sees_the_stop_can_read_the_reason() {
-    for _ in 0..2_000 {
+    for _ in 0..rounds(2_000) {
         let source = StopSource::new();
         let token = source.token().child().token();
         let looking = thread::spawn(move || {
@@ -72,7 +72,7 @@ fn p2_whoever_sees_the_stop_can_read_the_reason() {
 
 #[test]
 fn p3_of_many_who_ask_one_is_the_first_and_its_reason_stays() {
-    for _ in 0..500 {
+    for _ in 0..rounds(500) {
         let source = StopSource::new();
         let start = Arc::new(Barrier::new(4));
         let asking: Vec<_> = (0..4)
@@ -98,7 +98,7 @@ fn p3_of_many_who_ask_one_is_the_first_and_its_reason_stays() {
 
 #[test]
 fn p3_the_first_reason_of_parent_and_child_is_the_childs_for_ever() {
-    for _ in 0..500 {
+    for _ in 0..rounds(500) {
         let source = StopSource::new();
         let child = source.token().child();
         let start = Arc::new(Barrier::new(3));
@@ -146,7 +146,7 @@ fn p3_later_reasons_are_in_the_report_in_order() {
 
 #[test]
 fn p4_a_thread_wakes_whenever_it_began_to_wait() {
-    for round in 0..2_000 {
+    for round in 0..rounds(2_000) {
         let source = StopSource::new();
         let token = if round % 2 == 0 {
             source.token()
@@ -164,7 +164,7 @@ fn p4_a_thread_wakes_whenever_it_began_to_wait() {
 
 #[test]
 fn p4_a_future_wakes_whenever_it_was_polled() {
-    for round in 0..2_000 {
+    for round in 0..rounds(2_000) {
         let source = StopSource::new();
         let token = if round % 2 == 0 {
             source.token()
@@ -208,7 +208,7 @@ fn a_channel_disconnects_when_nobody_can_stop_any_more() {
 
 #[test]
 fn p4_on_stop_is_called_once_before_during_and_after_the_stop() {
-    for round in 0..1_000 {
+    for round in 0..rounds(1_000) {
         let source = StopSource::new();
         let token = if round % 2 == 0 {
             source.token()
@@ -292,7 +292,7 @@ fn on_stop_closures_are_called_in_the_order_they_came() {
 
 #[test]
 fn p5_what_was_written_before_the_stop_is_seen_after_it() {
-    for _ in 0..2_000 {
+    for _ in 0..rounds(2_000) {
         let data = Arc::new(AtomicUsize::new(0));
         let source = StopSource::new();
         let (token, seen) = (source.token().child().token(), Arc::clone(&data));

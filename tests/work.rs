@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{FAR, SHORT, bounded, embedded};
+use common::{FAR, SHORT, bounded, embedded, rounds};
 use winddown::{DrainOutcome, Outcome, Phase, SpawnError, StopReason, Stopped};
 
 #[test]
@@ -111,7 +111,7 @@ fn p22_nothing_is_admitted_after_the_stop() {
 
 #[test]
 fn p21_p22_a_hold_is_either_refused_or_waited_for() {
-    for _ in 0..1_000 {
+    for _ in 0..rounds(1_000) {
         let shutdown = embedded().install().unwrap();
         let handle = shutdown.handle();
         let alive = Arc::new(AtomicUsize::new(0));

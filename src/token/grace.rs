@@ -134,6 +134,9 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Barrier};
 
+    /// An interpreter finds data races in one.
+    const ROUNDS: usize = if cfg!(miri) { 3 } else { 300 };
+
     fn ms(n: u64) -> Tick {
         Tick::from_nanos(n * 1_000_000)
     }
@@ -163,7 +166,7 @@ mod tests {
 
     #[test]
     fn threads_that_wake_together_all_see_the_credit() {
-        for _ in 0..300 {
+        for _ in 0..ROUNDS {
             let clock = Arc::new(GraceClock::new(Duration::ZERO));
             let (stop, start) = (ms(1000), Arc::new(Barrier::new(3)));
             clock.look(stop, ms(1010));

@@ -12,6 +12,12 @@ pub(crate) const FAR: Duration = Duration::from_secs(60);
 /// Long enough to be seen as a lower bound, short enough to be waited for.
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
 
+/// So many rounds of a race; an interpreter, which is a thousand times slower and finds data races in
+/// any one of them, gets a few.
+pub(crate) fn rounds(many: usize) -> usize {
+    if cfg!(miri) { many.min(3) } else { many }
+}
+
 /// A coordinator that leaves the signals of the test process alone.
 pub(crate) fn embedded() -> ShutdownBuilder {
     ShutdownCoordinator::builder().signals([]).grace_period(FAR)
