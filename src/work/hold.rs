@@ -3,12 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
 
-use crate::report::DrainOutcome;
-use crate::slab::Key;
 use crate::snapshot::Said;
-use crate::work::Holders;
+use crate::work::place::Place;
 
 /// Keeps the drain open for as long as it lives: "wait for me" (P21).
 ///
@@ -20,13 +17,13 @@ use crate::work::Holders;
 /// Not for: cleaning up; that is what a hook or a guard is for.
 #[must_use = "the shutdown waits for it only while it lives; keep it in a variable that is not `_`"]
 pub struct Hold {
-    holders: Arc<Holders>,
-    key: Key,
+    /// Always there, until the drop.
+    place: Option<Place>,
 }
 
 impl Hold {
-    pub(crate) fn new(holders: Arc<Holders>, key: Key) -> Self {
-        Self { holders, key }
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place: Some(place) }
     }
 }
 
@@ -34,29 +31,34 @@ impl Hold {
     /// Says what is being done under it, for [snapshots](crate::ShutdownHandle::snapshot) and
     /// whoever shows them. The last words of all clones count, whichever thread says them.
     pub fn say(&self, what: impl Into<Cow<'static, str>>) {
-        self.holders.say(self.key, Said::new(what.into(), None));
+        self.put(Said::new(what.into(), None));
     }
 
     /// As [`say`](Self::say), with how much is done of how much.
     pub fn say_progress(&self, what: impl Into<Cow<'static, str>>, done: u64, of: u64) {
-        let said = Said::new(what.into(), Some((done, of)));
-        self.holders.say(self.key, said);
+        self.put(Said::new(what.into(), Some((done, of))));
+    }
+
+    fn put(&self, said: Said) {
+        if let Some(place) = &self.place {
+            place.say(said);
+        }
     }
 }
 
 impl Clone for Hold {
     fn clone(&self) -> Self {
-        self.holders.share(self.key);
         Self {
-            holders: Arc::clone(&self.holders),
-            key: self.key,
+            place: self.place.as_ref().map(Place::share),
         }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.holders.leave(self.key, DrainOutcome::Ended);
+        if let Some(place) = self.place.take() {
+            place.leave();
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //!    the drain is never over while one of them lives (P21), and nothing is admitted after it has
 //!    begun (P22).
 //! 2. What still lives at the stop is reported, whatever becomes of it.
+//!
+//! Tasks are on the list itself. Holds come and go by the million: they have [places](Place) of their
+//! own, and come to the list from the stop on.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -15,24 +18,26 @@ use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
 use crate::snapshot::{Said, StillHere};
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 use crate::token::{Node, SLICE};
+use crate::work::place::{self, Place, Places, Slot};
 
-struct Held {
-    name: Name,
-    holder: Holder,
-    location: &'static Location<'static>,
-    since: Tick,
+/// Whoever is waited for.
+pub(super) struct Held {
+    pub(super) name: Name,
+    pub(super) holder: Holder,
+    pub(super) location: &'static Location<'static>,
+    pub(super) since: Tick,
+    /// Tells those apart that came from one thread at about the same time.
+    pub(super) turn: u64,
     /// Came after the program's stop, to a stage.
-    late: bool,
+    pub(super) late: bool,
     /// The thread that runs it; that took the hold, or last spoke for it.
-    thread: Thread,
-    /// Boxed: few say anything, and each hold is moved to its place and back.
-    said: Option<Box<Said>>,
-    /// Clones of one hold.
-    count: usize,
+    pub(super) thread: Thread,
+    /// Its own words. Boxed: few say anything.
+    pub(super) said: Option<Box<Said>>,
     /// Makes it end, where that can be done from outside.
-    abort: Option<Abort>,
+    pub(super) abort: Option<Abort>,
 }
 
 /// Asks for the end, does not wait for it, and may be called again. False: not now.
@@ -48,9 +53,32 @@ pub(crate) enum Aborted {
     NotYetAll,
 }
 
+impl Held {
+    fn row(&self, now: Tick, count: usize) -> (StillHere, Thread) {
+        let own = self.said.as_deref().cloned();
+        let row = StillHere {
+            holder: self.holder,
+            name: self.name.clone(),
+            stage: None,
+            location: self.location,
+            age: Some(now.since(self.since)),
+            count,
+            said: own.or_else(|| said::said_since(self.thread)),
+            thread: None,
+        };
+        (row, self.thread)
+    }
+}
+
+/// Somebody on the list, to be looked at.
+enum Who<'a> {
+    Task(&'a Held),
+    Hold(&'a Slot),
+}
+
 struct State {
     alive: Slab<Held>,
-    closed: bool,
+    places: Places,
     /// Whoever can be aborted has been, and whoever says later how is at once.
     aborted: bool,
     gone: Vec<DrainReport>,
@@ -63,6 +91,8 @@ fn no_aborted(alive: &Slab<Held>) -> bool {
 /// See the module.
 pub(crate) struct Holders {
     node: Arc<Node>,
+    /// Written under the lock.
+    closed: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
     /// When the last of those here, or of their sets, went: nanoseconds from the program's stop.
@@ -83,9 +113,10 @@ impl Holders {
     fn below(node: Arc<Node>, coordinator: Option<Arc<Self>>) -> Self {
         Self {
             node,
+            closed: AtomicBool::new(false),
             state: Mutex::new(State {
                 alive: Slab::new(),
-                closed: false,
+                places: Places::default(),
                 aborted: false,
                 gone: Vec::new(),
             }),
@@ -93,6 +124,31 @@ impl Holders {
             emptied: AtomicU64::new(0),
             coordinator,
         }
+    }
+
+    /// A place for a hold.
+    pub(super) fn new_place(self: &Arc<Self>) -> Place {
+        let slot = self.state.lock().places.get();
+        Place::new(slot, self)
+    }
+
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.state.lock().places.iter().count()
+    }
+
+    pub(super) fn free_place(&self, slot: &Slot) {
+        self.state.lock().places.free(slot);
+    }
+
+    /// A hold goes, or a clone of it. True: its place is free.
+    pub(super) fn leave_place(&self, slot: &Slot) -> bool {
+        let mut state = self.state.lock();
+        let (held, is_free) = state.places.leave(slot);
+        if let Some(held) = held {
+            self.has_left(state, held, DrainOutcome::Ended);
+        }
+        is_free
     }
 
     /// Puts somebody on the list; gives the name back when the intake is closed (P22).
@@ -104,7 +160,7 @@ impl Holders {
     ) -> Result<Key, Name> {
         let since = Tick::coarse();
         let mut state = self.state.lock();
-        if state.closed || self.node.is_stopped() {
+        if self.is_closed() {
             return Err(name);
         }
         Ok(self.put(&mut state, since, name, holder, location))
@@ -133,8 +189,8 @@ impl Holders {
             since,
             late: self.is_stopping(),
             thread: said::carrier(),
+            turn: place::turn(),
             said: None,
-            count: 1,
             abort: None,
         })
     }
@@ -199,17 +255,17 @@ impl Holders {
         others: impl Fn() -> bool,
         look: impl FnMut(),
     ) {
-        let done = |alive: &Slab<Held>| no_aborted(alive) && others();
+        let done = |state: &State| no_aborted(&state.alive) && others();
         self.wait_for(deadline, done, look);
     }
 
-    /// What it is doing now, in its own words.
+    /// What a task is doing now, in its own words, where it runs on no thread of its own.
+    #[cfg(feature = "tokio")]
     pub(crate) fn say(&self, key: Key, said: Said) {
         let said = Box::new(said);
         let thread = said::carrier();
         let before = {
             let mut state = self.state.lock();
-            // A hold travels: who speaks for it has it, and who took it may do something else by now.
             state.alive.get_mut(key).and_then(|held| {
                 held.thread = thread;
                 held.said.replace(said)
@@ -218,26 +274,15 @@ impl Holders {
         drop(before);
     }
 
-    /// One more for somebody who is on the list: also while draining.
-    pub(crate) fn share(&self, key: Key) {
-        if let Some(held) = self.state.lock().alive.get_mut(key) {
-            held.count += 1;
-        }
-    }
-
     /// Takes somebody off the list.
     pub(crate) fn leave(&self, key: Key, outcome: DrainOutcome) {
         let mut state = self.state.lock();
-        let Some(held) = state.alive.get_mut(key) else {
-            return;
-        };
-        held.count -= 1;
-        if held.count > 0 {
-            return;
+        if let Some(held) = state.alive.remove(key) {
+            self.has_left(state, held, outcome);
         }
-        let Some(held) = state.alive.remove(key) else {
-            return;
-        };
+    }
+
+    fn has_left(&self, mut state: MutexGuard<'_, State>, held: Held, outcome: DrainOutcome) {
         // P23: a stage whose turn has not come goes on admitting; what has come since the program's
         // stop, and gone as it should, is nobody's to wait for.
         let is_news = self.node.is_stopped() || outcome != DrainOutcome::Ended || !held.late;
@@ -245,11 +290,9 @@ impl Holders {
         if self.is_stopping() && is_news {
             let abortable = held.abort.is_some();
             let report = self.report(held, outcome);
-            let last = state.alive.is_empty();
-            if last {
-                self.is_emptied(report.took);
-            }
+            self.is_emptied(report.took);
             state.gone.push(report);
+            let last = self.none_left(&state);
             drop(state);
             if last || abortable {
                 // P21: over at once when the last one goes.
@@ -288,11 +331,25 @@ impl Holders {
         self.node.stop_tick().is_some()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().alive.is_empty()
+    /// Nobody is admitted any more (P22).
+    pub(super) fn is_closed(&self) -> bool {
+        self.node.is_stopped() || self.closed.load(Ordering::Relaxed)
     }
 
-    /// The last one goes, so long after the stop. Under the lock of the list that it is on, so that
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return self.none_left(&state);
+        }
+        state.alive.is_empty() && state.places.is_empty()
+    }
+
+    /// Of those who were there at the close, nobody is left.
+    fn none_left(&self, state: &State) -> bool {
+        self.closed.load(Ordering::Relaxed) && state.alive.is_empty() && state.places.none_left()
+    }
+
+    /// Somebody goes, so long after the stop. Under the lock of the list that it is on, so that
     /// whoever finds that empty knows since when.
     pub(crate) fn is_emptied(&self, at: Duration) {
         self.emptied.fetch_max(nanos(at), Ordering::Relaxed);
@@ -305,7 +362,13 @@ impl Holders {
 
     /// Closes the intake.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        self.close_list(&mut self.state.lock());
+    }
+
+    fn close_list(&self, state: &mut State) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            state.places.count();
+        }
     }
 
     /// Makes whoever waits look again.
@@ -319,7 +382,7 @@ impl Holders {
 
     /// Waits until the list is empty and `others` agrees, or `deadline`.
     pub(crate) fn drain(&self, deadline: Tick, others: impl Fn() -> bool, look: impl FnMut()) {
-        let done = |alive: &Slab<Held>| alive.is_empty() && others();
+        let done = |state: &State| self.none_left(state) && others();
         self.wait_for(deadline, done, look);
     }
 
@@ -329,10 +392,10 @@ impl Holders {
     }
 
     /// `look` is called, with no lock held, after every wait.
-    fn wait_for(&self, deadline: Tick, done: impl Fn(&Slab<Held>) -> bool, mut look: impl FnMut()) {
+    fn wait_for(&self, deadline: Tick, done: impl Fn(&State) -> bool, mut look: impl FnMut()) {
         loop {
             let mut state = self.state.lock();
-            if done(&state.alive) {
+            if done(&state) {
                 return;
             }
             let now = self.node.now();
@@ -351,24 +414,26 @@ impl Holders {
     pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
         let now = Tick::now();
         let state = self.state.lock();
-        let first = state.alive.iter().take(most).map(|(_, held)| {
-            let here = StillHere {
-                holder: held.holder,
-                name: held.name.clone(),
-                stage: None,
-                location: held.location,
-                age: Some(now.since(held.since)),
-                count: held.count,
-                said: held
-                    .said
-                    .as_deref()
-                    .cloned()
-                    .or_else(|| said::said_since(held.thread)),
-                thread: None,
-            };
-            (here, held.thread)
+        let tasks = state.alive.iter();
+        let tasks = tasks.map(|(_, held)| (held.since, held.turn, Who::Task(held)));
+        let holds = state.places.iter().filter_map(|slot| {
+            slot.look(|held, _| (held.since, held.turn))
+                .map(|(since, turn)| (since, turn, Who::Hold(slot)))
         });
-        (first.collect(), state.alive.len())
+        let mut all: Vec<(Tick, u64, Who<'_>)> = tasks.chain(holds).collect();
+        let count = all.len();
+        let age = |&(since, turn, _): &_| (since, turn);
+        if count > most {
+            all.select_nth_unstable_by_key(most, age);
+            all.truncate(most);
+        }
+        all.sort_unstable_by_key(age);
+        // A hold may have gone meanwhile.
+        let rows = all.iter().filter_map(|(_, _, who)| match who {
+            Who::Task(held) => Some(held.row(now, 1)),
+            Who::Hold(slot) => slot.look(|held, clones| held.row(now, clones)),
+        });
+        (rows.collect(), count)
     }
 
     /// Who has gone since the stop, and, where `abandon` says so, who is left behind: they are off
@@ -376,8 +441,11 @@ impl Holders {
     pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
         let mut state = self.state.lock();
         if abandon {
-            state.closed = true;
-            for held in state.alive.take() {
+            self.close_list(&mut state);
+            let mut left = state.places.leave_behind();
+            left.extend(state.alive.take());
+            left.sort_unstable_by_key(|held| (held.since, held.turn));
+            for held in left {
                 let report = self.report(held, DrainOutcome::Abandoned);
                 state.gone.push(report);
             }

@@ -7,10 +7,10 @@ use crate::bus::Bus;
 use crate::error::{IntakeClosed, SpawnError};
 use crate::hook::Name;
 use crate::reason::StopReason;
-use crate::report::Holder;
 use crate::said::Thread;
 use crate::snapshot::StillHere;
 use crate::token::{Node, StopToken};
+use crate::work::place::Place;
 use crate::work::task::Spawn;
 use crate::work::{Hold, Holders, Sets, Task, TaskOutput};
 
@@ -56,8 +56,8 @@ impl Home {
         name: Name,
         location: &'static Location<'static>,
     ) -> Result<Hold, IntakeClosed> {
-        match self.holders.admit(name, Holder::Hold, location) {
-            Ok(key) => Ok(Hold::new(Arc::clone(&self.holders), key)),
+        match Place::take(&self.holders, name, location) {
+            Ok(place) => Ok(Hold::new(place)),
             Err(_) => Err(IntakeClosed::new()),
         }
     }

@@ -13,6 +13,7 @@ mod in_flight;
 mod item;
 #[cfg(all(test, winddown_loom))]
 mod models;
+mod place;
 mod set;
 mod sets;
 mod stage;
