@@ -3,9 +3,15 @@
 //! Hooks, guards, holds, wakers and children all come and go by the million; none may leave
 //! anything behind (P23), and what is left must still be in order (P13). So: slots that are used
 //! again, linked oldest to newest.
+//!
+//! The slots are in blocks, so that a list which grows long is never moved: with a hundred thousand
+//! hooks that would cost more than all else. And it gives its memory back as it is unwound.
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+
+/// Slots in a block. The first one grows to that; most lists are short.
+const BLOCK: usize = 256;
 
 /// Names one entry for as long as it lives. A key that has outlived its entry finds nothing, even
 /// when the slot is in use again: the serial is never used twice.
@@ -32,7 +38,8 @@ struct Slot<T> {
 
 /// See the module.
 pub(crate) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    /// All but the last of them full.
+    blocks: Vec<Vec<Slot<T>>>,
     free: u32,
     oldest: u32,
     newest: u32,
@@ -49,7 +56,7 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            slots: Vec::new(),
+            blocks: Vec::new(),
             free: NONE,
             oldest: NONE,
             newest: NONE,
@@ -66,6 +73,16 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
+    fn slot(&self, index: u32) -> Option<&Slot<T>> {
+        let index = index as usize;
+        self.blocks.get(index / BLOCK)?.get(index % BLOCK)
+    }
+
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        let index = index as usize;
+        self.blocks.get_mut(index / BLOCK)?.get_mut(index % BLOCK)
+    }
+
     /// Puts `value` at the young end.
     pub(crate) fn push(&mut self, value: T) -> Key {
         self.serial += 1;
@@ -75,22 +92,11 @@ impl<T> Slab<T> {
             younger: NONE,
             value: Some(value),
         };
-        let index = if self.free == NONE {
-            // Four thousand million live entries do not fit into memory first.
-            let index = u32::try_from(self.slots.len()).unwrap_or(NONE);
-            self.slots.push(slot);
-            index
+        let index = self.put(slot);
+        if let Some(older) = self.slot_mut(self.newest) {
+            older.younger = index;
         } else {
-            let index = self.free;
-            let reused = &mut self.slots[index as usize];
-            self.free = reused.younger;
-            *reused = slot;
-            index
-        };
-        if self.newest == NONE {
             self.oldest = index;
-        } else {
-            self.slots[self.newest as usize].younger = index;
         }
         self.newest = index;
         self.len += 1;
@@ -100,8 +106,31 @@ impl<T> Slab<T> {
         }
     }
 
+    /// In a free slot, or a new one.
+    fn put(&mut self, slot: Slot<T>) -> u32 {
+        let index = self.free;
+        if let Some(free) = self.slot_mut(index) {
+            let next = free.younger;
+            *free = slot;
+            self.free = next;
+            return index;
+        }
+        if self.blocks.last().is_none_or(|last| last.len() == BLOCK) {
+            let first = self.blocks.is_empty();
+            let room = if first { 0 } else { BLOCK };
+            self.blocks.push(Vec::with_capacity(room));
+        }
+        let before = (self.blocks.len() - 1) * BLOCK;
+        let Some(last) = self.blocks.last_mut() else {
+            return NONE;
+        };
+        last.push(slot);
+        // Four thousand million live entries do not fit into memory first.
+        u32::try_from(before + last.len() - 1).unwrap_or(NONE)
+    }
+
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let slot = self.slots.get_mut(key.slot as usize)?;
+        let slot = self.slot_mut(key.slot)?;
         if slot.serial == key.serial {
             slot.value.as_mut()
         } else {
@@ -111,30 +140,49 @@ impl<T> Slab<T> {
 
     /// Takes the entry out; `None` when it is gone already.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        let slot = self.slots.get_mut(key.slot as usize)?;
+        let free = self.free;
+        let slot = self.slot_mut(key.slot)?;
         if slot.serial != key.serial {
             return None;
         }
         let value = slot.value.take()?;
         let (older, younger) = (slot.older, slot.younger);
-        slot.younger = self.free;
-        self.free = key.slot;
-        if older == NONE {
-            self.oldest = younger;
-        } else {
-            self.slots[older as usize].younger = younger;
+        slot.younger = free;
+        if !self.unwind(key.slot) {
+            self.free = key.slot;
         }
-        if younger == NONE {
-            self.newest = older;
-        } else {
-            self.slots[younger as usize].older = older;
+        match self.slot_mut(older) {
+            Some(older) => older.younger = younger,
+            None => self.oldest = younger,
+        }
+        match self.slot_mut(younger) {
+            Some(younger) => younger.older = older,
+            None => self.newest = older,
         }
         self.len -= 1;
         Some(value)
     }
 
+    /// Where an empty slot is the very last, that goes: a stack has no holes. Free ones before it
+    /// keep their places.
+    fn unwind(&mut self, index: u32) -> bool {
+        let blocks = self.blocks.len();
+        let Some(last) = self.blocks.last_mut() else {
+            return false;
+        };
+        if index as usize + 1 != (blocks - 1) * BLOCK + last.len() {
+            return false;
+        }
+        last.pop();
+        // The first one stays: many lists have an entry now and then.
+        if last.is_empty() && blocks > 1 {
+            self.blocks.pop();
+        }
+        true
+    }
+
     fn key_of(&self, index: u32) -> Option<Key> {
-        let slot = self.slots.get(index as usize)?;
+        let slot = self.slot(index)?;
         Some(Key {
             slot: index,
             serial: slot.serial,
@@ -148,7 +196,7 @@ impl<T> Slab<T> {
 
     /// The youngest entry.
     pub(crate) fn peek(&self) -> Option<&T> {
-        self.slots.get(self.newest as usize)?.value.as_ref()
+        self.slot(self.newest)?.value.as_ref()
     }
 
     /// Takes the youngest entry.
@@ -161,7 +209,7 @@ impl<T> Slab<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         let mut next = self.oldest;
         std::iter::from_fn(move || {
-            let slot = self.slots.get(next as usize)?;
+            let slot = self.slot(next)?;
             let key = Key {
                 slot: next,
                 serial: slot.serial,
@@ -175,7 +223,7 @@ impl<T> Slab<T> {
     pub(crate) fn iter_newest_first(&self) -> impl Iterator<Item = &T> {
         let mut next = self.newest;
         std::iter::from_fn(move || {
-            let slot = self.slots.get(next as usize)?;
+            let slot = self.slot(next)?;
             next = slot.older;
             slot.value.as_ref()
         })
@@ -185,7 +233,7 @@ impl<T> Slab<T> {
     pub(crate) fn take(&mut self) -> Vec<T> {
         let mut taken = Vec::with_capacity(self.len);
         let mut next = self.oldest;
-        while let Some(slot) = self.slots.get_mut(next as usize) {
+        while let Some(slot) = self.slot_mut(next) {
             next = slot.younger;
             taken.extend(slot.value.take());
         }
@@ -239,6 +287,46 @@ mod tests {
             let key = slab.push(n);
             assert_eq!(slab.remove(key), Some(n));
         }
-        assert_eq!(slab.slots.len(), 1);
+        assert_eq!(slab.blocks.len(), 1);
+        assert!(slab.blocks[0].is_empty());
+    }
+
+    #[test]
+    fn a_long_list_gives_its_blocks_back() {
+        let mut slab = Slab::new();
+        let count = 3 * BLOCK + 1;
+        let keys: Vec<Key> = (0..count).map(|n| slab.push(n)).collect();
+        assert_eq!(slab.blocks.len(), 4);
+        assert_eq!(slab.remove(keys[BLOCK]), Some(BLOCK));
+        assert!(slab.iter().map(|(_, n)| *n).is_sorted());
+        assert_eq!(slab.len(), count - 1);
+        for n in (BLOCK + 1..count).rev() {
+            assert_eq!(slab.pop().map(|(_, n)| n), Some(n));
+        }
+        assert_eq!(slab.blocks.len(), 2);
+        // The hole first, and then the end.
+        for n in 0..BLOCK {
+            slab.push(n);
+        }
+        assert_eq!(slab.blocks.len(), 2);
+        assert_eq!(slab.take().len(), 2 * BLOCK);
+    }
+
+    #[test]
+    fn a_stack_with_holes_is_used_again() {
+        let mut slab = Slab::new();
+        for _ in 0..3 {
+            let keys: Vec<Key> = (0..6).map(|n| slab.push(n)).collect();
+            assert_eq!(slab.remove(keys[4]), Some(4));
+            assert_eq!(slab.remove(keys[5]), Some(5));
+            assert_eq!(slab.pop().map(|(_, n)| n), Some(3));
+            let again = slab.push(6);
+            assert_eq!(slab.remove(keys[4]), None);
+            assert_eq!(slab.remove(keys[0]), Some(0));
+            assert_eq!(slab.remove(again), Some(6));
+            assert_eq!(slab.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2]);
+            assert!(slab.blocks[0].len() <= 6);
+            while slab.pop().is_some() {}
+        }
     }
 }

@@ -51,8 +51,7 @@ impl Hooks {
                     running.deadline = own.min(now + time);
                 }
             }
-            let expected = state.stack.len();
-            state.done.reserve(expected);
+            state.expect_all();
         }
     }
 
@@ -101,7 +100,7 @@ impl Hooks {
         state.out_of_time |= timed_out && running.deadline >= state.deadline;
         let report = running.report(self.node.stop_tick(), now, ended);
         self.tell_ended(&report);
-        state.done.push(report);
+        state.keep(report);
     }
 
     /// Everything whose own time is over is left behind, and reported so.
@@ -155,7 +154,7 @@ impl Hooks {
                 location: entry.location,
             };
             self.tell_ended(&report);
-            state.done.push(report);
+            state.keep(report);
         }
         self.changed.notify_all();
         left
@@ -226,14 +225,14 @@ impl Hooks {
             let Some(allowed) = state
                 .stack
                 .peek()
-                .and_then(|entry| allow(left, entry.timeout, entry.reserve, reserves))
+                .and_then(|entry| allow(left, entry.timeout(), entry.reserve(), reserves))
             else {
                 break;
             };
             let Some((key, entry)) = state.stack.pop() else {
                 break;
             };
-            state.reserves -= entry.reserve.as_nanos();
+            state.reserves -= u128::from(entry.reserve);
             let (running, body) = Running::new(key, entry, now, allowed);
             self.tell_started(&running);
             state.running = Some(running);

@@ -16,6 +16,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::nanos;
 use crate::report::{Holder, HookOutcome};
 use crate::slab::Key;
 
@@ -150,8 +151,8 @@ pub(crate) fn entry(
         name: options.name,
         holder: Holder::Hook,
         location,
-        timeout,
-        reserve: options.reserve.min(timeout),
+        timeout: nanos(timeout),
+        reserve: nanos(options.reserve.min(timeout)),
         body,
     }
 }

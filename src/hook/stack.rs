@@ -40,9 +40,20 @@ pub(crate) struct Entry {
     /// A hook or a guard.
     pub(crate) holder: Holder,
     pub(crate) location: &'static Location<'static>,
-    pub(crate) timeout: Duration,
-    pub(crate) reserve: Duration,
+    /// In nanoseconds, as there may be many.
+    pub(crate) timeout: u64,
+    pub(crate) reserve: u64,
     pub(crate) body: Body,
+}
+
+impl Entry {
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_nanos(self.timeout)
+    }
+
+    pub(super) fn reserve(&self) -> Duration {
+        Duration::from_nanos(self.reserve)
+    }
 }
 
 /// One that is being run.
@@ -60,12 +71,13 @@ pub(super) struct Running {
 impl Running {
     /// By the thread that asks.
     pub(super) fn new(key: Key, entry: Entry, started: Tick, time: Duration) -> (Self, Body) {
+        let reserve = entry.reserve();
         let running = Self {
             key,
             name: entry.name,
             holder: entry.holder,
             location: entry.location,
-            reserve: entry.reserve,
+            reserve,
             started,
             deadline: started + time,
             thread: said::this_thread(),
@@ -115,7 +127,9 @@ pub(super) struct State {
     pub(super) next_look: Tick,
     /// Something was cut short by that, and not by a time of its own.
     pub(super) out_of_time: bool,
-    pub(super) done: Vec<HookReport>,
+    done: Vec<HookReport>,
+    /// The reports are in the order in which the hooks were called.
+    sorted: bool,
     /// How many of the users' own threads are in `done`.
     pub(super) listed: usize,
     pub(super) listed_failed: usize,
@@ -133,6 +147,17 @@ impl State {
         allow(left, timeout, reserve, reserves).unwrap_or_default()
     }
 
+    pub(super) fn keep(&mut self, report: HookReport) {
+        let last = self.done.last();
+        self.sorted &= last.is_none_or(|last| last.started <= report.started);
+        self.done.push(report);
+    }
+
+    /// Makes room for the reports of all that are on the stack.
+    pub(super) fn expect_all(&mut self) {
+        self.done.reserve(self.stack.len());
+    }
+
     /// Keeps the report of what a thread of the user's has run, if it is worth keeping.
     fn list(&mut self, report: HookReport, stopped: bool) {
         let failed = !report.outcome.is_completed();
@@ -140,7 +165,7 @@ impl State {
             // Before the stop there is no report to be in; a failure is kept for it, so that it is
             // not lost.
             if failed && self.done.len() < KEPT {
-                self.done.push(report);
+                self.keep(report);
             } else if failed {
                 self.more += 1;
                 self.more_failed = true;
@@ -154,7 +179,7 @@ impl State {
         };
         if *listed < LISTED {
             *listed += 1;
-            self.done.push(report);
+            self.keep(report);
         } else {
             self.more += 1;
             self.more_failed |= failed;
@@ -196,6 +221,7 @@ impl Hooks {
                 next_look: Tick::NEVER,
                 out_of_time: false,
                 done: Vec::new(),
+                sorted: true,
                 listed: 0,
                 listed_failed: 0,
                 more: 0,
@@ -221,7 +247,7 @@ impl Hooks {
     /// Something that was called after the hooks has ended.
     pub(crate) fn report(&self, report: HookReport) {
         self.tell_ended(&report);
-        self.state.lock().done.push(report);
+        self.state.lock().keep(report);
     }
 
     /// Never refused (P19).
@@ -230,7 +256,7 @@ impl Hooks {
         if state.mode == Mode::Ended {
             return Registered::RunNow(entry);
         }
-        state.reserves += entry.reserve.as_nanos();
+        state.reserves += u128::from(entry.reserve);
         let key = state.stack.push(entry);
         if state.mode == Mode::Cleaning {
             self.changed.notify_all();
@@ -242,7 +268,7 @@ impl Hooks {
     pub(crate) fn remove(&self, key: Key) -> Option<Entry> {
         let mut state = self.state.lock();
         let entry = state.stack.remove(key)?;
-        state.reserves -= entry.reserve.as_nanos();
+        state.reserves -= u128::from(entry.reserve);
         if state.mode == Mode::Cleaning {
             self.changed.notify_all();
         }
@@ -254,13 +280,13 @@ impl Hooks {
         let (body, time, noted) = {
             let mut state = self.state.lock();
             let entry = state.stack.remove(key)?;
-            state.reserves -= entry.reserve.as_nanos();
+            state.reserves -= u128::from(entry.reserve);
             let started = self.node.now();
             // What is cut short only by the end of the process must still leave the older ones
             // their reserves (P16).
             let time = match state.mode {
-                Mode::Open => entry.timeout,
-                _ => state.allow(started, entry.timeout, entry.reserve),
+                Mode::Open => entry.timeout(),
+                _ => state.allow(started, entry.timeout(), entry.reserve()),
             };
             let (running, body) = Running::new(key, entry, started, time);
             if state.mode != Mode::Open {
@@ -364,8 +390,9 @@ impl Hooks {
             more: state.more,
             more_failed: state.more_failed,
         };
+        let sorted = state.sorted;
         drop(state);
-        if !reports.list.is_sorted_by_key(HookReport::started) {
+        if !sorted {
             reports.list.sort_by_key(HookReport::started);
         }
         reports

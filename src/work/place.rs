@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(holders.places(), 1);
         let many = [(); 10].map(|()| take(&holders, "at once"));
         assert_eq!(holders.still_here(100).1, 10);
-        many.map(Place::leave);
+        many.into_iter().for_each(Place::leave);
         assert_eq!(holders.places(), 10);
         assert!(holders.is_empty());
     }
