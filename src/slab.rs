@@ -10,7 +10,7 @@
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// Slots in a block. The first one grows to that; most lists are short.
+/// Slots in a block. The first one grows to that.
 const BLOCK: usize = 256;
 
 /// Names one entry for as long as it lives. A key that has outlived its entry finds nothing, even
@@ -38,8 +38,10 @@ struct Slot<T> {
 
 /// See the module.
 pub(crate) struct Slab<T> {
+    /// The first block. Most lists have no other.
+    first: Vec<Slot<T>>,
     /// All but the last of them full.
-    blocks: Vec<Vec<Slot<T>>>,
+    more: Vec<Vec<Slot<T>>>,
     free: u32,
     oldest: u32,
     newest: u32,
@@ -56,7 +58,8 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            blocks: Vec::new(),
+            first: Vec::new(),
+            more: Vec::new(),
             free: NONE,
             oldest: NONE,
             newest: NONE,
@@ -75,12 +78,38 @@ impl<T> Slab<T> {
 
     fn slot(&self, index: u32) -> Option<&Slot<T>> {
         let index = index as usize;
-        self.blocks.get(index / BLOCK)?.get(index % BLOCK)
+        match index.checked_sub(BLOCK) {
+            None => self.first.get(index),
+            Some(index) => self.more.get(index / BLOCK)?.get(index % BLOCK),
+        }
     }
 
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
         let index = index as usize;
-        self.blocks.get_mut(index / BLOCK)?.get_mut(index % BLOCK)
+        match index.checked_sub(BLOCK) {
+            None => self.first.get_mut(index),
+            Some(index) => self.more.get_mut(index / BLOCK)?.get_mut(index % BLOCK),
+        }
+    }
+
+    /// The first index beyond all slots.
+    fn end(&self) -> u32 {
+        let last = self.more.last().unwrap_or(&self.first);
+        // Four thousand million live entries do not fit into memory first.
+        u32::try_from(self.more.len() * BLOCK + last.len()).unwrap_or(NONE)
+    }
+
+    /// The key that the next entry will have.
+    pub(crate) fn next_key(&self) -> Key {
+        let index = if self.free == NONE {
+            self.end()
+        } else {
+            self.free
+        };
+        Key {
+            slot: index,
+            serial: self.serial + 1,
+        }
     }
 
     /// Puts `value` at the young end.
@@ -115,18 +144,16 @@ impl<T> Slab<T> {
             self.free = next;
             return index;
         }
-        if self.blocks.last().is_none_or(|last| last.len() == BLOCK) {
-            let first = self.blocks.is_empty();
-            let room = if first { 0 } else { BLOCK };
-            self.blocks.push(Vec::with_capacity(room));
+        let index = self.end();
+        let last = self.more.last_mut().unwrap_or(&mut self.first);
+        if last.len() < BLOCK {
+            last.push(slot);
+        } else {
+            let mut block = Vec::with_capacity(BLOCK);
+            block.push(slot);
+            self.more.push(block);
         }
-        let before = (self.blocks.len() - 1) * BLOCK;
-        let Some(last) = self.blocks.last_mut() else {
-            return NONE;
-        };
-        last.push(slot);
-        // Four thousand million live entries do not fit into memory first.
-        u32::try_from(before + last.len() - 1).unwrap_or(NONE)
+        index
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
@@ -166,17 +193,14 @@ impl<T> Slab<T> {
     /// Where an empty slot is the very last, that goes: a stack has no holes. Free ones before it
     /// keep their places.
     fn unwind(&mut self, index: u32) -> bool {
-        let blocks = self.blocks.len();
-        let Some(last) = self.blocks.last_mut() else {
-            return false;
-        };
-        if index as usize + 1 != (blocks - 1) * BLOCK + last.len() {
+        if index.checked_add(1) != Some(self.end()) {
             return false;
         }
+        let last = self.more.last_mut().unwrap_or(&mut self.first);
         last.pop();
         // The first one stays: many lists have an entry now and then.
-        if last.is_empty() && blocks > 1 {
-            self.blocks.pop();
+        if last.is_empty() {
+            self.more.pop();
         }
         true
     }
@@ -287,28 +311,34 @@ mod tests {
             let key = slab.push(n);
             assert_eq!(slab.remove(key), Some(n));
         }
-        assert_eq!(slab.blocks.len(), 1);
-        assert!(slab.blocks[0].is_empty());
+        assert!(slab.first.is_empty() && slab.more.is_empty());
     }
 
     #[test]
     fn a_long_list_gives_its_blocks_back() {
         let mut slab = Slab::new();
         let count = 3 * BLOCK + 1;
-        let keys: Vec<Key> = (0..count).map(|n| slab.push(n)).collect();
-        assert_eq!(slab.blocks.len(), 4);
+        let keys: Vec<Key> = (0..count)
+            .map(|n| {
+                let next = slab.next_key();
+                assert_eq!(next, slab.push(n));
+                next
+            })
+            .collect();
+        assert_eq!(slab.more.len(), 3);
         assert_eq!(slab.remove(keys[BLOCK]), Some(BLOCK));
         assert!(slab.iter().map(|(_, n)| *n).is_sorted());
         assert_eq!(slab.len(), count - 1);
         for n in (BLOCK + 1..count).rev() {
             assert_eq!(slab.pop().map(|(_, n)| n), Some(n));
         }
-        assert_eq!(slab.blocks.len(), 2);
+        assert_eq!(slab.more.len(), 1);
         // The hole first, and then the end.
         for n in 0..BLOCK {
-            slab.push(n);
+            let next = slab.next_key();
+            assert_eq!(next, slab.push(n));
         }
-        assert_eq!(slab.blocks.len(), 2);
+        assert_eq!(slab.more.len(), 1);
         assert_eq!(slab.take().len(), 2 * BLOCK);
     }
 
@@ -320,12 +350,14 @@ mod tests {
             assert_eq!(slab.remove(keys[4]), Some(4));
             assert_eq!(slab.remove(keys[5]), Some(5));
             assert_eq!(slab.pop().map(|(_, n)| n), Some(3));
+            let next = slab.next_key();
             let again = slab.push(6);
+            assert_eq!(next, again);
             assert_eq!(slab.remove(keys[4]), None);
             assert_eq!(slab.remove(keys[0]), Some(0));
             assert_eq!(slab.remove(again), Some(6));
             assert_eq!(slab.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2]);
-            assert!(slab.blocks[0].len() <= 6);
+            assert!(slab.first.len() <= 6);
             while slab.pop().is_some() {}
         }
     }

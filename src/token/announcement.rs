@@ -23,13 +23,19 @@ impl Announcement {
             wakers: Vec::new(),
             callbacks: Vec::new(),
         };
-        let mut todo = vec![Arc::clone(node)];
-        while let Some(node) = todo.pop() {
-            let Some(waiting) = node.wake() else { continue };
+        let mut todo = Vec::new();
+        let wake = |todo: &mut Vec<_>, node: Arc<Node>| {
+            // Of a hundred thousand children most have nothing: they are looked at once.
+            if let Some(waiting) = node.wake() {
+                todo.push((node, waiting));
+            }
+        };
+        wake(&mut todo, Arc::clone(node));
+        while let Some((node, waiting)) = todo.pop() {
             for child in &waiting.children {
                 if let Some(child) = child.upgrade() {
                     child.stop_by_parent();
-                    todo.push(child);
+                    wake(&mut todo, child);
                 }
             }
             announcement.wakers.extend(waiting.wakers);

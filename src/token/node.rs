@@ -39,13 +39,14 @@ pub(crate) struct Ending {
 /// See the module.
 pub(crate) struct Node {
     word: AtomicU64,
-    /// The top of the tree; `None` at the top itself.
+    /// The top of the tree; `None` at the top itself, and where it is the parent.
     root: Option<Arc<Node>>,
     parent: Option<Link>,
     /// Allocated for what is first registered: most nodes never have anything.
     shared: Mutex<Option<Box<Shared>>>,
     stopped: Condvar,
-    receiver: OnceLock<Receiver<Infallible>>,
+    /// Boxed: few ask for it, and there may be very many nodes.
+    receiver: OnceLock<Box<Receiver<Infallible>>>,
     /// The top of everything that `to_cancellation_token` has given out (P23).
     #[cfg(feature = "tokio")]
     pub(crate) cancellation: OnceLock<tokio_util::sync::CancellationToken>,
@@ -112,7 +113,11 @@ impl Node {
 
     /// A node that stops with this one.
     pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
-        let root = Arc::clone(self.root.as_ref().unwrap_or(self));
+        let root = match (&self.root, &self.parent) {
+            (Some(root), _) => Some(Arc::clone(root)),
+            (None, Some(link)) => Some(Arc::clone(&link.parent)),
+            (None, None) => None,
+        };
         let mut shared = self.shared.lock();
         // Invariant 3: after the stop nobody comes to take the child out of the list, so it is born
         // stopped. It keeps its parent all the same: the reason is there.
@@ -121,25 +126,17 @@ impl Node {
         } else {
             Word::RUNNING
         };
-        let mut child = None;
         let children = &mut shared.get_or_insert_default().children;
-        let key = children.push(Weak::new());
-        let node = Arc::new(Self::new(
-            word,
-            Some(root),
-            Some(Link {
-                parent: Arc::clone(self),
-                key,
-            }),
-            Clock::None,
-        ));
-        if word.is_stopped() {
-            child = children.remove(key);
-        } else if let Some(place) = children.get_mut(key) {
-            *place = Arc::downgrade(&node);
+        let link = Link {
+            parent: Arc::clone(self),
+            // Where it is born stopped nobody has it, then or later.
+            key: children.next_key(),
+        };
+        let node = Arc::new(Self::new(word, root, Some(link), Clock::None));
+        if !word.is_stopped() {
+            children.push(Arc::downgrade(&node));
         }
         drop(shared);
-        drop(child);
         node
     }
 
@@ -152,16 +149,21 @@ impl Node {
     /// P1.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.word().is_stopped()
-            || self
-                .root
-                .as_ref()
-                .is_some_and(|root| root.word().is_stopped())
+        self.word().is_stopped() || self.top().is_some_and(|top| top.word().is_stopped())
+    }
+
+    /// The top of the tree, but of the top itself.
+    #[inline]
+    fn top(&self) -> Option<&Self> {
+        match &self.root {
+            Some(root) => Some(root),
+            None => self.parent.as_ref().map(|link| &*link.parent),
+        }
     }
 
     /// The node whose stop the time counts from.
     fn timed(&self) -> &Self {
-        let root = self.root.as_deref().unwrap_or(self);
+        let root = self.top().unwrap_or(self);
         match &root.clock {
             Clock::Of(coordinator) => coordinator,
             _ => root,
@@ -273,8 +275,8 @@ impl Node {
     /// Takes over the parent's stop where the root is stopped, so that the reason of this node is
     /// final: from then on a `stop` of its own comes too late. True: the node is stopped.
     fn inherit(&self) -> bool {
-        let Some(root) = &self.root else { return false };
-        if !root.word().is_stopped() {
+        let Some(top) = self.top() else { return false };
+        if !top.word().is_stopped() {
             return false;
         }
         self.stop_by_parent();

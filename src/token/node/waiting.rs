@@ -54,7 +54,7 @@ impl Node {
             };
             drop(shared);
             drop(late);
-            receiver
+            Box::new(receiver)
         })
     }
 
