@@ -4,6 +4,7 @@
 //! report all speak this one unit. Arithmetic saturates: a `Duration::MAX` is "for ever", never an
 //! overflow.
 
+use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -56,6 +57,28 @@ impl Add<Duration> for Tick {
 
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(nanos(span)))
+    }
+}
+
+/// A duration in half of the room, for what there may be very many of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    pub(crate) const fn get(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+}
+
+impl From<Duration> for Span {
+    fn from(span: Duration) -> Self {
+        Self(nanos(span))
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
     }
 }
 

@@ -149,8 +149,8 @@ impl Hooks {
                 holder: entry.holder,
                 outcome: HookOutcome::Skipped,
                 why: None,
-                started: stop.map_or(Duration::ZERO, |stop| now.since(stop)),
-                took: Duration::ZERO,
+                started: stop.map_or(Duration::ZERO, |stop| now.since(stop)).into(),
+                took: Duration::ZERO.into(),
                 location: entry.location,
             };
             self.tell_ended(&report);
@@ -225,14 +225,14 @@ impl Hooks {
             let Some(allowed) = state
                 .stack
                 .peek()
-                .and_then(|entry| allow(left, entry.timeout(), entry.reserve(), reserves))
+                .and_then(|entry| allow(left, entry.timeout.get(), entry.reserve.get(), reserves))
             else {
                 break;
             };
             let Some((key, entry)) = state.stack.pop() else {
                 break;
             };
-            state.reserves -= u128::from(entry.reserve);
+            state.reserves -= entry.reserve.get().as_nanos();
             let (running, body) = Running::new(key, entry, now, allowed);
             self.tell_started(&running);
             state.running = Some(running);

@@ -16,7 +16,6 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::nanos;
 use crate::report::{Holder, HookOutcome};
 use crate::slab::Key;
 
@@ -151,8 +150,8 @@ pub(crate) fn entry(
         name: options.name,
         holder: Holder::Hook,
         location,
-        timeout: nanos(timeout),
-        reserve: nanos(options.reserve.min(timeout)),
+        timeout: timeout.into(),
+        reserve: options.reserve.min(timeout).into(),
         body,
     }
 }

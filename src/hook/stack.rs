@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::Bus;
-use crate::clock::Tick;
+use crate::clock::{Span, Tick};
 use crate::event::Event;
 use crate::hook::budget::allow;
 use crate::hook::{Body, Ended, Name, caught};
@@ -40,20 +40,9 @@ pub(crate) struct Entry {
     /// A hook or a guard.
     pub(crate) holder: Holder,
     pub(crate) location: &'static Location<'static>,
-    /// In nanoseconds, as there may be many.
-    pub(crate) timeout: u64,
-    pub(crate) reserve: u64,
+    pub(crate) timeout: Span,
+    pub(crate) reserve: Span,
     pub(crate) body: Body,
-}
-
-impl Entry {
-    pub(super) fn timeout(&self) -> Duration {
-        Duration::from_nanos(self.timeout)
-    }
-
-    pub(super) fn reserve(&self) -> Duration {
-        Duration::from_nanos(self.reserve)
-    }
 }
 
 /// One that is being run.
@@ -71,13 +60,12 @@ pub(super) struct Running {
 impl Running {
     /// By the thread that asks.
     pub(super) fn new(key: Key, entry: Entry, started: Tick, time: Duration) -> (Self, Body) {
-        let reserve = entry.reserve();
         let running = Self {
             key,
             name: entry.name,
             holder: entry.holder,
             location: entry.location,
-            reserve,
+            reserve: entry.reserve.get(),
             started,
             deadline: started + time,
             thread: said::this_thread(),
@@ -91,8 +79,10 @@ impl Running {
             holder: self.holder,
             outcome: ended.outcome,
             why: ended.why,
-            started: stop.map_or(Duration::ZERO, |stop| self.started.since(stop)),
-            took: now.since(self.started),
+            started: stop
+                .map_or(Duration::ZERO, |stop| self.started.since(stop))
+                .into(),
+            took: now.since(self.started).into(),
             location: self.location,
         }
     }
@@ -256,7 +246,7 @@ impl Hooks {
         if state.mode == Mode::Ended {
             return Registered::RunNow(entry);
         }
-        state.reserves += u128::from(entry.reserve);
+        state.reserves += entry.reserve.get().as_nanos();
         let key = state.stack.push(entry);
         if state.mode == Mode::Cleaning {
             self.changed.notify_all();
@@ -268,7 +258,7 @@ impl Hooks {
     pub(crate) fn remove(&self, key: Key) -> Option<Entry> {
         let mut state = self.state.lock();
         let entry = state.stack.remove(key)?;
-        state.reserves -= u128::from(entry.reserve);
+        state.reserves -= entry.reserve.get().as_nanos();
         if state.mode == Mode::Cleaning {
             self.changed.notify_all();
         }
@@ -280,13 +270,13 @@ impl Hooks {
         let (body, time, noted) = {
             let mut state = self.state.lock();
             let entry = state.stack.remove(key)?;
-            state.reserves -= u128::from(entry.reserve);
+            state.reserves -= entry.reserve.get().as_nanos();
             let started = self.node.now();
             // What is cut short only by the end of the process must still leave the older ones
             // their reserves (P16).
             let time = match state.mode {
-                Mode::Open => entry.timeout(),
-                _ => state.allow(started, entry.timeout(), entry.reserve()),
+                Mode::Open => entry.timeout.get(),
+                _ => state.allow(started, entry.timeout.get(), entry.reserve.get()),
             };
             let (running, body) = Running::new(key, entry, started, time);
             if state.mode != Mode::Open {

@@ -39,8 +39,8 @@ pub(crate) fn hook(name: &'static str, outcome: HookOutcome, from_to: (u32, u32)
         holder: Holder::Hook,
         outcome,
         why: None,
-        started: MS * from_to.0,
-        took: MS * (from_to.1 - from_to.0),
+        started: (MS * from_to.0).into(),
+        took: (MS * (from_to.1 - from_to.0)).into(),
         location: here(),
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 pub use abandoned::Abandoned;
 
+use crate::clock::Span;
 use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Later, StopReason};
 
@@ -68,8 +69,8 @@ pub struct HookReport {
     pub(crate) holder: Holder,
     pub(crate) outcome: HookOutcome,
     pub(crate) why: Option<&'static str>,
-    pub(crate) started: Duration,
-    pub(crate) took: Duration,
+    pub(crate) started: Span,
+    pub(crate) took: Span,
     pub(crate) location: &'static Location<'static>,
 }
 
@@ -97,12 +98,12 @@ impl HookReport {
 
     /// When it was called, counted from the stop; zero for what failed before the stop.
     pub fn started(&self) -> Duration {
-        self.started
+        self.started.get()
     }
 
     /// How long it ran; zero if it was skipped.
     pub fn took(&self) -> Duration {
-        self.took
+        self.took.get()
     }
 
     /// Where it was registered.

@@ -183,12 +183,12 @@ fn of_drained(drained: &DrainReport, whole: Duration) -> Row<'_> {
 }
 
 fn of_hook(hook: &HookReport, whole: Duration) -> Row<'_> {
-    let to = (hook.started + hook.took).min(whole);
+    let to = (hook.started() + hook.took()).min(whole);
     Row {
         holder: hook.holder,
         name: &hook.name,
         stage: None,
-        from: hook.started.min(to),
+        from: hook.started().min(to),
         to,
         fate: hook.into(),
         location: Some(hook.location),

@@ -126,8 +126,8 @@ impl Core {
             holder: Holder::LastStep,
             outcome,
             why: None,
-            started: started.since(stop),
-            took: self.node.now().since(started),
+            started: started.since(stop).into(),
+            took: self.node.now().since(started).into(),
             location,
         });
     }

@@ -202,8 +202,8 @@ fn the_last_line() {
         holder: Holder::Hook,
         outcome,
         why: None,
-        started: Duration::ZERO,
-        took: Duration::ZERO,
+        started: Duration::ZERO.into(),
+        took: Duration::ZERO.into(),
         location: Location::caller(),
     };
     let mut hooks = vec![
