@@ -22,6 +22,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Of no entry of any list.
+    pub(crate) const NOBODY: Self = Self {
+        slot: NONE,
+        serial: 0,
+    };
+
     /// Grows with every entry of a list: the younger has the larger.
     pub(crate) fn serial(self) -> u64 {
         self.serial

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_mod::ShutdownReason;
 
-use crate::rounds::{Effort, Side, in_turns, one_of};
+use crate::rounds::{Effort, Side, best_in_turns, one_of};
 use crate::table::Figure::Time;
 use crate::table::Must::{Nothing, Times};
 use crate::table::Table;
@@ -84,7 +84,8 @@ fn theirs(count: u32) -> Side<'static, 2> {
 fn register_and_run(table: &mut Table, effort: Effort) {
     let count = effort.times(100_000);
     let sides = [ours(count), bare(count), theirs(count), ours(0), theirs(0)];
-    let [ours, bare, theirs, [_, our_empty], [_, their_empty]] = in_turns(effort.rounds(), sides);
+    let [ours, bare, theirs, [_, our_empty], [_, their_empty]] =
+        best_in_turns(effort.rounds(), sides);
     // An empty shutdown is a row of its own.
     let less = |[registered, run]: [f64; 2], empty| [registered, run - empty];
     let (ours, theirs) = (less(ours, our_empty), less(theirs, their_empty));
@@ -120,7 +121,7 @@ fn linear(table: &mut Table, effort: Effort) {
         ("shutdown with 100,000 hooks", effort.times(100_000)),
     ] {
         let sides = [ours(count), theirs(count)];
-        let [[_, ours], [_, theirs]] = in_turns(effort.rounds(), sides);
+        let [[_, ours], [_, theirs]] = best_in_turns(effort.rounds(), sides);
         table.row(what, Time(ours), &[("signal-mod", Time(theirs), Nothing)]);
     }
 }

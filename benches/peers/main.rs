@@ -7,8 +7,8 @@
 //! cargo bench -- --long            # idle for 60 s, and what the crates cost to build
 //! ```
 //!
-//! Only ratios mean something. The two sides of a row take turns, many short rounds of each, and what is shown is
-//! the median; so what else the machine does hits both. No row fails because of a time: a "must" that was not
+//! Only ratios mean something. The sides of a row take turns, many short rounds of each, and what is shown is the
+//! median (of long rounds, the best); so what else the machine does hits all of them. No row fails because of a time: a "must" that was not
 //! reached is marked, and that is all.
 //!
 //! Where a signal is involved, each side is a process of its own, as it has to own the handlers: this executable,

@@ -9,7 +9,7 @@ use swansong::Swansong;
 use tokio_util::sync::CancellationToken;
 use winddown::{StopSource, StopToken};
 
-use crate::rounds::{Effort, Side, each, each_on_two, in_turns, one_of};
+use crate::rounds::{Effort, Side, best_in_turns, each, each_on_two, in_turns, one_of};
 use crate::table::Figure::Time;
 use crate::table::Must::{Nothing, Times};
 use crate::table::Table;
@@ -126,7 +126,7 @@ fn family<'a, P, C>(
 
 fn many_children(table: &mut Table, effort: Effort) {
     let count = effort.times(100_000);
-    let took = in_turns(
+    let took = best_in_turns(
         effort.rounds(),
         [
             family(
@@ -205,7 +205,7 @@ fn chain(table: &mut Table, effort: Effort) {
         })]
     };
     let sides: [Side<'_, 1>; 3] = [Box::new(ours), Box::new(tokio), Box::new(theirs)];
-    let [ours, tokio, theirs] = in_turns(effort.rounds(), sides).map(|[all]| Time(all));
+    let [ours, tokio, theirs] = best_in_turns(effort.rounds(), sides).map(|[all]| Time(all));
     let peers = [
         ("tokio-util", tokio, Times(2.0)),
         ("signal-mod", theirs, Nothing),

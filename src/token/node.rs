@@ -39,9 +39,12 @@ pub(crate) struct Ending {
 /// See the module.
 pub(crate) struct Node {
     word: AtomicU64,
-    /// The top of the tree; `None` at the top itself, and where it is the parent.
+    /// The top of the tree; `None` at the top itself.
     root: Option<Arc<Node>>,
-    parent: Option<Link>,
+    /// `None` where it is the top of the tree: one reference does for both.
+    parent: Option<Arc<Node>>,
+    /// The place in the parent's list.
+    key: Key,
     /// Allocated for what is first registered: most nodes never have anything.
     shared: Mutex<Option<Box<Shared>>>,
     stopped: Condvar,
@@ -62,12 +65,6 @@ enum Clock {
     Of(Arc<Node>),
 }
 
-/// A child's place in its parent's list.
-struct Link {
-    parent: Arc<Node>,
-    key: Key,
-}
-
 #[derive(Default)]
 struct Shared {
     /// What `stop` said. Written under the lock before the word is moved (P2).
@@ -82,26 +79,28 @@ struct Shared {
 impl Node {
     /// A tree of its own.
     pub(crate) fn root() -> Arc<Self> {
-        Arc::new(Self::new(Word::RUNNING, None, None, Clock::None))
+        Arc::new(Self::new(Word::RUNNING, Clock::None))
     }
 
     /// The tree of a coordinator.
     pub(crate) fn with_ending(ending: Ending) -> Arc<Self> {
         let clock = Clock::Own(Box::new(ending));
-        Arc::new(Self::new(Word::RUNNING, None, None, clock))
+        Arc::new(Self::new(Word::RUNNING, clock))
     }
 
     /// A tree that is stopped by itself, on the clock of this one.
     pub(crate) fn stage(self: &Arc<Self>) -> Arc<Self> {
         let clock = Clock::Of(Arc::clone(self));
-        Arc::new(Self::new(Word::RUNNING, None, None, clock))
+        Arc::new(Self::new(Word::RUNNING, clock))
     }
 
-    fn new(word: Word, root: Option<Arc<Node>>, parent: Option<Link>, clock: Clock) -> Self {
+    /// The top of a tree.
+    fn new(word: Word, clock: Clock) -> Self {
         Self {
             word: AtomicU64::new(word.bits()),
-            root,
-            parent,
+            root: None,
+            parent: None,
+            key: Key::NOBODY,
             shared: Mutex::new(None),
             stopped: Condvar::new(),
             receiver: OnceLock::new(),
@@ -113,11 +112,8 @@ impl Node {
 
     /// A node that stops with this one.
     pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
-        let root = match (&self.root, &self.parent) {
-            (Some(root), _) => Some(Arc::clone(root)),
-            (None, Some(link)) => Some(Arc::clone(&link.parent)),
-            (None, None) => None,
-        };
+        let root = Arc::clone(self.root.as_ref().unwrap_or(self));
+        let parent = self.root.is_some().then(|| Arc::clone(self));
         let mut shared = self.shared.lock();
         // Invariant 3: after the stop nobody comes to take the child out of the list, so it is born
         // stopped. It keeps its parent all the same: the reason is there.
@@ -127,12 +123,11 @@ impl Node {
             Word::RUNNING
         };
         let children = &mut shared.get_or_insert_default().children;
-        let link = Link {
-            parent: Arc::clone(self),
-            // Where it is born stopped nobody has it, then or later.
-            key: children.next_key(),
-        };
-        let node = Arc::new(Self::new(word, root, Some(link), Clock::None));
+        // Where it is born stopped nobody has this key, then or later.
+        let key = children.next_key();
+        let mut node = Self::new(word, Clock::None);
+        (node.root, node.parent, node.key) = (Some(root), parent, key);
+        let node = Arc::new(node);
         if !word.is_stopped() {
             children.push(Arc::downgrade(&node));
         }
@@ -149,21 +144,16 @@ impl Node {
     /// P1.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.word().is_stopped() || self.top().is_some_and(|top| top.word().is_stopped())
-    }
-
-    /// The top of the tree, but of the top itself.
-    #[inline]
-    fn top(&self) -> Option<&Self> {
-        match &self.root {
-            Some(root) => Some(root),
-            None => self.parent.as_ref().map(|link| &*link.parent),
-        }
+        self.word().is_stopped()
+            || self
+                .root
+                .as_ref()
+                .is_some_and(|root| root.word().is_stopped())
     }
 
     /// The node whose stop the time counts from.
     fn timed(&self) -> &Self {
-        let root = self.top().unwrap_or(self);
+        let root = self.root.as_deref().unwrap_or(self);
         match &root.clock {
             Clock::Of(coordinator) => coordinator,
             _ => root,
@@ -275,8 +265,8 @@ impl Node {
     /// Takes over the parent's stop where the root is stopped, so that the reason of this node is
     /// final: from then on a `stop` of its own comes too late. True: the node is stopped.
     fn inherit(&self) -> bool {
-        let Some(top) = self.top() else { return false };
-        if !top.word().is_stopped() {
+        let Some(root) = &self.root else { return false };
+        if !root.word().is_stopped() {
             return false;
         }
         self.stop_by_parent();
@@ -315,32 +305,34 @@ impl Node {
                     let ending = node.ending()?;
                     return Some(StopReason::Signal(ending.deliveries.received(word)));
                 }
-                By::Parent => node = &node.parent.as_ref()?.parent,
+                By::Parent => node = node.parent.as_ref().or(node.root.as_ref())?,
             }
         }
     }
 }
 
-impl Link {
-    /// Takes the child out of its parent's list; the parent is the caller's to drop.
-    fn unlink(self) -> Arc<Node> {
-        let removed = self
-            .parent
-            .shared
-            .lock()
+impl Node {
+    /// Takes this node out of its parent's list; the parent is the caller's to drop.
+    fn unlink(&mut self) -> Option<Arc<Node>> {
+        // Both, so that what is done here is not done again.
+        let (root, parent) = (self.root.take(), self.parent.take());
+        let parent = parent.or(root)?;
+        let mut shared = parent.shared.lock();
+        let removed = shared
             .as_mut()
             .and_then(|shared| shared.children.remove(self.key));
+        drop(shared);
         drop(removed);
-        self.parent
+        Some(parent)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         // Invariant 4: the last child of a long chain takes it down step by step, not call by call.
-        let mut next = self.parent.take();
-        while let Some(link) = next {
-            next = Arc::into_inner(link.unlink()).and_then(|mut parent| parent.parent.take());
+        let mut next = self.unlink();
+        while let Some(parent) = next {
+            next = Arc::into_inner(parent).and_then(|mut parent| parent.unlink());
         }
     }
 }
