@@ -23,7 +23,7 @@ const BUSY: usize = 8;
 
 /// Whoever waits for the signal has been waiting for long, as in a program that has been running for a while: without
 /// this, what would be measured is the start of a thread.
-const SETTLE: Duration = Duration::from_millis(3);
+const SETTLE: Duration = Duration::from_millis(10);
 
 pub(crate) fn rows(table: &mut Table, effort: Effort) {
     for (lookers, load, half, worst) in [
@@ -73,7 +73,7 @@ fn row(table: &mut Table, what: &str, figures: [f64; 4], must: Must, bare: &str)
 fn sampled(effort: Effort, lookers: usize) -> [[Vec<f64>; 2]; 4] {
     let (rounds, count) = match effort {
         Effort::Short => (1, "5"),
-        _ => (10, "30"),
+        _ => (10, "20"),
     };
     let mut samples = Who::ALL.map(|who| (who, [const { Vec::new() }; 2]));
     for _ in 0..rounds {

@@ -18,6 +18,7 @@ pub(crate) fn rows(table: &mut Table, effort: Effort) {
     asked(table, effort);
     asked_of_a_child(table, effort);
     asked_on_two_threads(table, effort);
+    one_child(table, effort);
     many_children(table, effort);
     chain(table, effort);
 }
@@ -103,6 +104,24 @@ fn asked_on_two_threads(table: &mut Table, effort: Effort) {
     table.row("`is_stopped`, two threads at once", ours, &peers);
 }
 
+fn one_child(table: &mut Table, effort: Effort) {
+    let times = effort.times(5_000);
+    let (source, tokio, theirs) = (StopSource::new(), CancellationToken::new(), theirs());
+    let (ours, theirs) = (source.token(), theirs.token());
+    let sides = [
+        each(times, || drop(ours.child())),
+        each(times, || drop(tokio.child_token())),
+        each(times, || drop(theirs.child())),
+    ];
+    let took = in_turns(effort.many_rounds(), sides);
+    let [ours, tokio, theirs] = took.map(|[all]| Time(one_of(times, all)));
+    let peers = [
+        ("tokio-util", tokio, Times(1.0)),
+        ("signal-mod", theirs, Nothing),
+    ];
+    table.row("child token: make and drop", ours, &peers);
+}
+
 /// Makes so many children of one token, and stops it.
 fn family<'a, P, C>(
     count: u32,
@@ -156,9 +175,12 @@ fn many_children(table: &mut Table, effort: Effort) {
             ),
         ],
     );
-    for (phase, what) in ["child token: make", "child token: stop each of 100,000"]
-        .iter()
-        .enumerate()
+    for (phase, what) in [
+        "child token: make each of 100,000",
+        "child token: stop each of 100,000",
+    ]
+    .iter()
+    .enumerate()
     {
         let [ours, tokio, theirs] = took.map(|phases| Time(one_of(count, phases[phase])));
         let peers = [
