@@ -98,6 +98,14 @@ pub(super) enum Mode {
     Ended,
 }
 
+/// What has been run.
+#[derive(Clone, Default)]
+struct Done {
+    list: Vec<HookReport>,
+    /// Not in the order in which they were called.
+    unsorted: bool,
+}
+
 pub(super) struct State {
     pub(super) mode: Mode,
     pub(super) stack: Slab<Entry>,
@@ -117,9 +125,7 @@ pub(super) struct State {
     pub(super) next_look: Tick,
     /// Something was cut short by that, and not by a time of its own.
     pub(super) out_of_time: bool,
-    done: Vec<HookReport>,
-    /// The reports are in the order in which the hooks were called.
-    sorted: bool,
+    done: Done,
     /// How many of the users' own threads are in `done`.
     pub(super) listed: usize,
     pub(super) listed_failed: usize,
@@ -138,14 +144,14 @@ impl State {
     }
 
     pub(super) fn keep(&mut self, report: HookReport) {
-        let last = self.done.last();
-        self.sorted &= last.is_none_or(|last| last.started <= report.started);
-        self.done.push(report);
+        let last = self.done.list.last();
+        self.done.unsorted |= last.is_some_and(|last| last.started > report.started);
+        self.done.list.push(report);
     }
 
     /// Makes room for the reports of all that are on the stack.
     pub(super) fn expect_all(&mut self) {
-        self.done.reserve(self.stack.len());
+        self.done.list.reserve(self.stack.len());
     }
 
     /// Keeps the report of what a thread of the user's has run, if it is worth keeping.
@@ -154,7 +160,7 @@ impl State {
         if !stopped {
             // Before the stop there is no report to be in; a failure is kept for it, so that it is
             // not lost.
-            if failed && self.done.len() < KEPT {
+            if failed && self.done.list.len() < KEPT {
                 self.keep(report);
             } else if failed {
                 self.more += 1;
@@ -210,8 +216,7 @@ impl Hooks {
                 deadline: Tick::NEVER,
                 next_look: Tick::NEVER,
                 out_of_time: false,
-                done: Vec::new(),
-                sorted: true,
+                done: Done::default(),
                 listed: 0,
                 listed_failed: 0,
                 more: 0,
@@ -370,19 +375,18 @@ impl Hooks {
     /// What has happened so far; with `last` it is handed over.
     pub(crate) fn reports(&self, last: bool) -> HookReports {
         let mut state = self.state.lock();
-        let listed = if last {
+        let done = if last {
             std::mem::take(&mut state.done)
         } else {
             state.done.clone()
         };
         let mut reports = HookReports {
-            list: listed,
+            list: done.list,
             more: state.more,
             more_failed: state.more_failed,
         };
-        let sorted = state.sorted;
         drop(state);
-        if !sorted {
+        if done.unsorted {
             reports.list.sort_by_key(HookReport::started);
         }
         reports
