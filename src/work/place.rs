@@ -21,7 +21,7 @@ use crate::hook::Name;
 use crate::report::Holder;
 use crate::said;
 use crate::snapshot::Said;
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{self, AtomicUsize, Mutex, Ordering};
 use crate::work::Holders;
 use crate::work::holders::Held;
 
@@ -64,12 +64,10 @@ struct Kept {
     turn: Cell<u64>,
 }
 
-thread_local! {
-    static MINE: Kept = const {
-        Kept {
-            places: [const { Cell::new(None) }; KEPT],
-            turn: Cell::new(0),
-        }
+sync::local! {
+    static MINE: Kept = Kept {
+        places: [const { Cell::new(None) }; KEPT],
+        turn: Cell::new(0),
     };
 }
 
