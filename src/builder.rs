@@ -95,9 +95,9 @@ impl ShutdownBuilder {
     }
 
     /// The part of the grace period that the drain may not touch, so that there is time to clean
-    /// up. Its first half is the hand-back slice, for items that are still in flight then; what that
-    /// leaves is the hooks'. Default: a third of the grace period, 5 s at most. More than the grace period is as much as the grace
-    /// period.
+    /// up. Its first half is the hand-back slice, for items that are still in flight then; what
+    /// that leaves is the hooks'. Default: a third of the grace period, 5 s at most. More than the
+    /// grace period is as much as the grace period.
     pub fn cleanup_reserve(mut self, reserve: Duration) -> Self {
         self.cleanup_reserve = Some(reserve);
         self
@@ -182,14 +182,14 @@ impl ShutdownBuilder {
     /// * At the stop, in one datagram: `STOPPING=1`, the first `EXTEND_TIMEOUT_USEC=` and a
     ///   `STATUS=`. From v259 on systemd takes `STOPPING=1` as final (`sd_notify(3)`), and before
     ///   the stop it would start the stop timer: it is never sent earlier.
-    /// * Before that, where a [linger](Self::linger) begins: a `STATUS=`, and `EXTEND_TIMEOUT_USEC=` for
-    ///   it, as the stop timer runs where the signal is systemd's.
+    /// * Before that, where a [linger](Self::linger) begins: a `STATUS=`, and
+    ///   `EXTEND_TIMEOUT_USEC=` for it, as the stop timer runs where the signal is systemd's.
     /// * While it stops, once a second: `STATUS=` with who is waited for, in the words of
     ///   [`Event::Waiting`](crate::Event::Waiting), and the time left. At the end, how it went.
     /// * `EXTEND_TIMEOUT_USEC=` while something moves: a holder has gone, a hook has ended, or
     ///   somebody [said](crate::say) something new. Each is for a fifth of the grace period (2 s at
-    ///   least, 10 s at most), and none reaches further than a second beyond the grace period's end.
-    ///   So a unit whose `TimeoutStopSec=` is shorter than the grace period does not have a
+    ///   least, 10 s at most), and none reaches further than a second beyond the grace period's
+    ///   end. So a unit whose `TimeoutStopSec=` is shorter than the grace period does not have a
     ///   shutdown killed that goes on, and one that hangs still is. (systemd moves its deadline to
     ///   the later of what it is and now + N.)
     /// * `WATCHDOG=1` at half of `WATCHDOG_USEC`, from the installation to the report. It says
@@ -197,14 +197,14 @@ impl ShutdownBuilder {
     ///   threads. What the program does after the report has what is left of that time. Less than
     ///   half a second is too short while it stops.
     ///
-    /// `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are read at the installation. Without the
-    /// first, nothing is sent, no socket is made, and nothing wakes up. They are not unset, as that
-    /// is unsafe once there are threads. Children inherit them; systemd ignores what they send
+    /// `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are read at the installation. Without
+    /// the first, nothing is sent, no socket is made, and nothing wakes up. They are not unset, as
+    /// that is unsafe once there are threads. Children inherit them; systemd ignores what they send
     /// unless the unit says `NotifyAccess=all`, and then a child that should be silent is started
     /// with [`env_remove`](std::process::Command::env_remove).
     ///
-    /// A send never blocks and never fails the program: what systemd has no room for is lost, except
-    /// `READY=1` and `STOPPING=1`, which are tried again. Nothing is sent on a forced exit.
+    /// A send never blocks and never fails the program: what systemd has no room for is lost,
+    /// except `READY=1` and `STOPPING=1`, which are tried again. Nothing is sent on a forced exit.
     #[cfg(feature = "systemd")]
     pub fn systemd(mut self) -> Self {
         self.systemd = true;

@@ -36,9 +36,9 @@ use crate::sync::Ordering;
 /// # ; Ok::<(), winddown::InstallError>(())
 /// ```
 ///
-/// The status of a program that ends so is its own: the [`ExitPolicy`](crate::ExitPolicy) is kept by
-/// [`run`](ShutdownBuilder::run), [`exit`](ShutdownReport::exit), and a report returned from `main`;
-/// only `run` shows a report that is not clean by itself.
+/// The status of a program that ends so is its own: the [`ExitPolicy`](crate::ExitPolicy) is kept
+/// by [`run`](ShutdownBuilder::run), [`exit`](ShutdownReport::exit), and a report returned from
+/// `main`; only `run` shows a report that is not clean by itself.
 ///
 /// # What it waits for
 ///
@@ -134,10 +134,10 @@ impl ShutdownCoordinator {
     /// [`wait`](Self::wait) as a future, for any executor: no thread is blocked.
     ///
     /// The owner counts as come back when the future is polled for the first time after the stop.
-    /// Dropped before that, it has changed nothing; dropped later, the shutdown goes on, and whoever
-    /// asks next gets the same report (P18). Polled inside a hook, task or `on_stop` it is ready at
-    /// once, with what has happened so far (P17). Where the executor hangs and the report is not
-    /// fetched, the process ends when the grace period is over, as without an owner (P15).
+    /// Dropped before that, it has changed nothing; dropped later, the shutdown goes on, and
+    /// whoever asks next gets the same report (P18). Polled inside a hook, task or `on_stop` it is
+    /// ready at once, with what has happened so far (P17). Where the executor hangs and the report
+    /// is not fetched, the process ends when the grace period is over, as without an owner (P15).
     ///
     /// A poll after the end of the grace period makes the report itself, if nobody has. That takes
     /// an executor that polls again by then, as a timeout around the future makes it do. It matters

@@ -72,8 +72,8 @@ pub enum Event {
         /// What its hand-back failed with.
         error: Option<String>,
     },
-    /// A signal changes nothing: it came within the debounce window of the first, or further signals
-    /// are not to escalate. Told within 100 ms.
+    /// A signal changes nothing: it came within the debounce window of the first, or further
+    /// signals are not to escalate. Told within 100 ms.
     SignalIgnored(SignalReceived),
     /// The process is being ended before the shutdown is over: by this signal, or, with `None`,
     /// because the time is over. Told where there is still time for it, which is with emergency

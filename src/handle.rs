@@ -338,8 +338,8 @@ impl ShutdownHandle {
     /// Subscribes to what happens: each call a subscription of its own, for all events from now on.
     ///
     /// It has room for 256 events and never holds up the ending: a full one misses the newest, and
-    /// is told how many. It disconnects after the [report](Event::Reported), so a `for` loop over it
-    /// ends. To be taken once at the start: one that was dropped is forgotten only with the next
+    /// is told how many. It disconnects after the [report](Event::Reported), so a `for` loop over
+    /// it ends. To be taken once at the start: one that was dropped is forgotten only with the next
     /// event.
     ///
     /// Read it on a thread of your own, not in a task or under a hold: the drain would wait for

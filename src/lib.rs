@@ -30,8 +30,8 @@
 //! any phase ── second signal, or grace period over ──▶ forced exit
 //! ```
 //!
-//! With a [`linger`](ShutdownBuilder::linger) a phase comes in between, for servers to which work is
-//! still sent for a while:
+//! With a [`linger`](ShutdownBuilder::linger) a phase comes in between, for servers to which work
+//! is still sent for a while:
 //!
 //! ```text
 //! Running ──SIGTERM──▶ Lingering ──its time, a second signal, a stop──▶ Draining
@@ -52,12 +52,12 @@
 //!   probes of a load balancer and of a supervisor.
 //! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for;
 //!   [`in_flight`](ShutdownHandle::in_flight) hands back what is not done in time.
-//! * [`stage`](ShutdownHandle::stage) groups them, and stops the groups one after the other, the one
-//!   built last first.
+//! * [`stage`](ShutdownHandle::stage) groups them, and stops the groups one after the other, the
+//!   one built last first.
 //! * [`end_of_stream`](ShutdownHandle::end_of_stream) stops the program when all partitions of a
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
-//! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they are
-//!   doing; [`events`](ShutdownHandle::events) tells each step.
+//! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they
+//!   are doing; [`events`](ShutdownHandle::events) tells each step.
 //! * [`wait_async`](ShutdownCoordinator::wait_async) and
 //!   [`shutdown_async`](ShutdownCoordinator::shutdown_async) give the report to a future, on any
 //!   executor.
@@ -65,15 +65,15 @@
 //!   `spawn_async` (also of a [`Stage`]) and `InFlightBuilder::on_interrupted_async` do for futures
 //!   what their namesakes do for threads; `StreamExt` ends a stream; `CancellationToken`s are
 //!   bridged both ways.
-//! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than one
-//!   run, whatever ends it.
+//! * With the feature `checkpoint`, `Checkpoint` keeps the progress of a job that takes longer than
+//!   one run, whatever ends it.
 //! * `ShutdownBuilder::systemd`, with the feature `systemd`, tells the service manager.
 //! * With the feature `console`, `Console` shows the shutdown on a terminal, or in a log, while it
 //!   goes on.
-//! * With the feature `ledger`, `Ledger` knows who works on what: a process that was killed is noticed,
-//!   and its work is neither lost nor done for ever.
-//! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status. With the
-//!   feature `serde`, reports, reasons, snapshots and events are `serde::Serialize`.
+//! * With the feature `ledger`, `Ledger` knows who works on what: a process that was killed is
+//!   noticed, and its work is neither lost nor done for ever.
+//! * [`ShutdownReport`] says what happened; [`ExitPolicy`] what becomes of the exit status. With
+//!   the feature `serde`, reports, reasons, snapshots and events are `serde::Serialize`.
 //!
 //! No feature is on by default.
 //!
@@ -93,15 +93,16 @@
 //! **Signals**
 //! * **P6** The coordinator's token and its children read stopped before the signal handler
 //!   returns. (Those of stages are stopped in their turn, by a thread.) With a
-//!   [`linger`](ShutdownBuilder::linger) it is the [`readiness`](ShutdownHandle::readiness) that has
-//!   gone by then; the token follows by a thread when the time is over, or by the handler of the
-//!   signal that ends it early.
+//!   [`linger`](ShutdownBuilder::linger) it is the [`readiness`](ShutdownHandle::readiness) that
+//!   has gone by then; the token follows by a thread when the time is over, or by the handler of
+//!   the signal that ends it early.
 //! * **P7** Deliveries within the debounce window (300 ms) of the first are the same request.
 //! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if
 //!   there are any), whatever else goes on: a hung hook, a spinning main thread, a full stderr, a
 //!   thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that
-//!   signal, unless [`ExitPolicy::forced`] names another code. After a programmatic stop the first signal is still the polite one; after the end it
-//!   does what it did before the coordinator. One that ends a linger is the first anew.
+//!   signal, unless [`ExitPolicy::forced`] names another code. After a programmatic stop the first
+//!   signal is still the polite one; after the end it does what it did before the coordinator. One
+//!   that ends a linger is the first anew.
 //! * **P9** A signal that was ignored when the program started stays ignored, unless asked
 //!   otherwise.
 //! * **P10** When the coordinator is gone, its signals have the effect they had before it. One
@@ -129,9 +130,9 @@
 //!
 //! **Work**
 //! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both. A
-//!   commit that fails or panics, `fail`, a drop and a panic of the work hand it back,
-//!   with the reason. What the end of time leaves without a verdict is *undecided*, and
-//!   in the report; a forced exit leaves no report. One verdict is promised, not one effect: what handed-back work
+//!   commit that fails or panics, `fail`, a drop and a panic of the work hand it back, with the
+//!   reason. What the end of time leaves without a verdict is *undecided*, and in the report; a
+//!   forced exit leaves no report. One verdict is promised, not one effect: what handed-back work
 //!   had done outside its commit is done again.
 //! * **P21** The drain is never over while a hold, task or item lives, or the owner is not back,
 //!   and there is time; it is over at once when the last goes. (A stage with a

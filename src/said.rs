@@ -1,8 +1,8 @@
 //! What threads say that they are doing, for whoever asks from outside.
 //!
 //! Words belong to the thread that said them, and the snapshot shows them with what that thread is
-//! running: a task, a hook, the item it took last. So nothing has to be carried around, and a thread
-//! that never says anything costs nothing.
+//! running: a task, a hook, the item it took last. So nothing has to be carried around, and a
+//! thread that never says anything costs nothing.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

@@ -76,8 +76,8 @@ impl Snapshot {
         self.phase
     }
 
-    /// Why it stops, or is about to: while it lingers, the signal that announced the stop. `None` while
-    /// it runs.
+    /// Why it stops, or is about to: while it lingers, the signal that announced the stop. `None`
+    /// while it runs.
     pub fn reason(&self) -> Option<&StopReason> {
         self.reason.as_ref()
     }
@@ -95,9 +95,9 @@ impl Snapshot {
     }
 
     /// Everybody: holds, tasks and sets of items, those of the stages below their stage, the one
-    /// that stops first first; the owner, where it is waited for; then hooks and guards, the one that
-    /// is called next first. At most 1,000 stages, 1,000 holds and tasks, 1,000 sets of items, and
-    /// 1,000 hooks and guards.
+    /// that stops first first; the owner, where it is waited for; then hooks and guards, the one
+    /// that is called next first. At most 1,000 stages, 1,000 holds and tasks, 1,000 sets of items,
+    /// and 1,000 hooks and guards.
     pub fn holders(&self) -> &[StillHere] {
         &self.holders
     }
@@ -146,7 +146,8 @@ impl Snapshot {
     fn show(&self, unicode: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clean = |text: &dyn fmt::Display| clean(&text.to_string(), unicode);
         write!(f, "{}", self.phase)?;
-        // Of the grace period, not of the phase: that may have begun just now. At the end nobody asks.
+        // Of the grace period, not of the phase: that may have begun just now. At the end nobody
+        // asks.
         let times = self.phase < Phase::Ended;
         if let Some(since) = self.since_stop.filter(|_| times) {
             write!(f, ", {} gone", time(since))?;
@@ -209,8 +210,8 @@ impl StillHere {
         self.age
     }
 
-    /// How many items are in flight in a set, reserved ones included; how many clones of a hold there
-    /// are; 1 for everything else.
+    /// How many items are in flight in a set, reserved ones included; how many clones of a hold
+    /// there are; 1 for everything else.
     pub fn count(&self) -> usize {
         self.count
     }

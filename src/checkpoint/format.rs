@@ -32,8 +32,8 @@ pub(super) struct Contents<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// It is not there, though one from before is: its writer was killed at the very moment, on a file
-    /// system without links.
+    /// It is not there, though one from before is: its writer was killed at the very moment, on a
+    /// file system without links.
     #[error("it is not there")]
     Missing,
     /// It is something else.

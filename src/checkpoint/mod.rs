@@ -25,8 +25,8 @@ pub use format::Damage;
 /// Between two saves of `tick`, unless it is told otherwise.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The state of a job that takes longer than one run: saved now and then, and found again by the next
-/// run, also after `SIGKILL` or a power cut.
+/// The state of a job that takes longer than one run: saved now and then, and found again by the
+/// next run, also after `SIGKILL` or a power cut.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -54,31 +54,31 @@ const INTERVAL: Duration = Duration::from_secs(10);
 ///
 /// # What is promised
 ///
-/// * The file is always the old state or the new one, whole: never a third. When `save` returns, the
-///   new one is on the disk, as far as the system can tell (`fsync` of the file, a rename, `fsync` of
-///   the directory).
+/// * The file is always the old state or the new one, whole: never a third. When `save` returns,
+///   the new one is on the disk, as far as the system can tell (`fsync` of the file, a rename,
+///   `fsync` of the directory).
 /// * The generation before is kept. A file that is torn, cut off, flipped in one bit or something
 ///   else is found by its length and checksum; then the one before is taken, which
 ///   [`Restored::Previous`] says, or, where there is none, it is a typed error. It is never removed
 ///   or written over by `open`.
 /// * What cannot be read back is not saved: each state is read back before it replaces another.
-/// * One process at a time: a second gets [`CheckpointError::InUse`], which names the first. The lock
-///   is the kernel's (`flock`), so it goes with the process, however that ends.
+/// * One process at a time: a second gets [`CheckpointError::InUse`], which names the first. The
+///   lock is the kernel's (`flock`), so it goes with the process, however that ends.
 /// * A full disk is an error, and the old state is still there.
 ///
-/// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`, and replaces what stands in the
-/// first two. Its permissions stay as they are set.
-/// The state is JSON, so it can be looked at; what JSON cannot hold (NaN, a map with keys that are
-/// not text or numbers) is refused by `save`. It has one word, `null`, for `None`, for `Some(None)`, and
-/// for NaN in an `Option`: they come back as `None`.
+/// Beside `PATH` it uses `PATH.previous`, `PATH.new` and `PATH.lock`, and replaces what stands in
+/// the first two. Its permissions stay as they are set. The state is JSON, so it can be looked at;
+/// what JSON cannot hold (NaN, a map with keys that are not text or numbers) is refused by `save`.
+/// It has one word, `null`, for `None`, for `Some(None)`, and for NaN in an `Option`: they come
+/// back as `None`.
 ///
 /// # Limits
 ///
-/// An effect outside of the state may have happened after the last save: what is done twice must do no
-/// harm, or be in the state. On a file system that ignores `fsync`, or whose locks are not seen by
-/// other machines, the promises are as good as that. Dropping a checkpoint saves nothing. A fork has
-/// the lock's open file, but not the checkpoint: there a save is refused, and where it outlives its
-/// parent, the lock is free when it ends.
+/// An effect outside of the state may have happened after the last save: what is done twice must do
+/// no harm, or be in the state. On a file system that ignores `fsync`, or whose locks are not seen
+/// by other machines, the promises are as good as that. Dropping a checkpoint saves nothing. A fork
+/// has the lock's open file, but not the checkpoint: there a save is refused, and where it outlives
+/// its parent, the lock is free when it ends.
 pub struct Checkpoint<T> {
     store: Store,
     version: u32,
@@ -146,15 +146,15 @@ pub struct CheckpointBuilder<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> CheckpointBuilder<T> {
-    /// How much time may pass between two saves by [`tick`](Checkpoint::tick): what a crash can cost.
-    /// Default: 10 s.
+    /// How much time may pass between two saves by [`tick`](Checkpoint::tick): what a crash can
+    /// cost. Default: 10 s.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// The version of the state's shape; to be raised when an older state must not be taken for a new
-    /// one. Default: 0. A file of another version is [`CheckpointError::Version`].
+    /// The version of the state's shape; to be raised when an older state must not be taken for a
+    /// new one. Default: 0. A file of another version is [`CheckpointError::Version`].
     pub fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
@@ -164,8 +164,8 @@ impl<T: Serialize + DeserializeOwned> CheckpointBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: it is no regular file, in use, damaged with nothing before it, of another version or shape,
-    /// or the system refused. The files are left as they are.
+    /// [`CheckpointError`]: it is no regular file, in use, damaged with nothing before it, of
+    /// another version or shape, or the system refused. The files are left as they are.
     pub fn open(self) -> Result<(Checkpoint<T>, Restored<T>), CheckpointError> {
         let io = |source| CheckpointError::Io {
             what: "open",
@@ -269,11 +269,11 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::NotRestorable`] when it could not be read back, [`CheckpointError::Io`] when
-    /// the system refused, a full disk for one; [`CheckpointError::InUse`] in a fork, or when somebody
-    /// has removed the lock's file and another process has opened the checkpoint since. The state
-    /// saved before is still there; the new one is, where the last step failed, the `fsync` of the
-    /// directory.
+    /// [`CheckpointError::NotRestorable`] when it could not be read back, [`CheckpointError::Io`]
+    /// when the system refused, a full disk for one; [`CheckpointError::InUse`] in a fork, or when
+    /// somebody has removed the lock's file and another process has opened the checkpoint since.
+    /// The state saved before is still there; the new one is, where the last step failed, the
+    /// `fsync` of the directory.
     pub fn save(&mut self, state: &T) -> Result<(), CheckpointError> {
         let path = self.path().to_owned();
         let refused = |error: serde_json::Error| CheckpointError::NotRestorable {
@@ -303,8 +303,8 @@ impl<T: Serialize + DeserializeOwned> Checkpoint<T> {
 
     /// Saves `state` if the interval is over, or if `token` has been stopped, and says which.
     ///
-    /// Cheap while nothing is due: a load and a look at the clock. After a save that failed it tries
-    /// again when the interval is over once more, or at the stop.
+    /// Cheap while nothing is due: a load and a look at the clock. After a save that failed it
+    /// tries again when the interval is over once more, or at the stop.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@
 //!    whole.
 //! 2. What a rename puts there is on the disk before, and the rename itself when `sync_directory`
 //!    returns.
-//! 3. Only the holder of the lock writes, so the names can be fixed: a process that is killed in the
-//!    middle leaves nothing behind that the next one does not use again.
+//! 3. Only the holder of the lock writes, so the names can be fixed: a process that is killed in
+//!    the middle leaves nothing behind that the next one does not use again.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -26,8 +26,8 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(path: &Path) -> io::Result<Taken<Self>> {
-        // Links are followed once: the rename is to replace the file, not the link. And absolute, so
-        // that a change of directory changes nothing.
+        // Links are followed once: the rename is to replace the file, not the link. And absolute,
+        // so that a change of directory changes nothing.
         let current = real(path)?;
         if fs::symlink_metadata(&current).is_ok_and(|found| !found.is_file()) {
             return Err(no_file());
@@ -76,7 +76,8 @@ impl Store {
         replaced
     }
 
-    /// Who may read the file before may read the new one, and nobody else; before anything is in it.
+    /// Who may read the file before may read the new one, and nobody else; before anything is in
+    /// it.
     fn guard(&self, new: &File) -> io::Result<()> {
         match fs::metadata(&self.current).or_else(|_| fs::metadata(&self.previous)) {
             // Asked first: where the mount says what they are, to set them is refused.
@@ -87,11 +88,11 @@ impl Store {
         }
     }
 
-    /// The current file gets a second name. It keeps its own, so that there is no moment without it;
-    /// `true` where it could not.
+    /// The current file gets a second name. It keeps its own, so that there is no moment without
+    /// it; `true` where it could not.
     fn keep(&self) -> io::Result<bool> {
-        // Linked before anything is removed: where there is no current file, as after a failure on a
-        // file system without links, the previous one is all there is.
+        // Linked before anything is removed: where there is no current file, as after a failure on
+        // a file system without links, the previous one is all there is.
         let link = || fs::hard_link(&self.current, &self.previous);
         let linked = match link() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -1,8 +1,8 @@
 //! The shutdown, shown while it goes on: to somebody who watches a terminal, or reads a log.
 //!
 //! 1. It is one more subscriber, on a thread of its own that starts at the stop (P23). It asks for
-//!    a snapshot when it wants to draw; nobody who is needed for the ending waits for it, except for
-//!    its last line, and that within the time of those who are told the report (P15).
+//!    a snapshot when it wants to draw; nobody who is needed for the ending waits for it, except
+//!    for its last line, and that within the time of those who are told the report (P15).
 //! 2. It writes nothing to a stderr that does not take it: a pipe that is full, a terminal that is
 //!    held, make no thread wait.
 //! 3. One line, drawn so that what others write stands on lines of its own, and is never erased.
@@ -43,9 +43,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 /// ```
 ///
 /// Elsewhere (a pipe, a file, `TERM=dumb`, in the background) it is a plain line every 5 s. In the
-/// end one line says what happened, and in how long; of a shutdown that takes less than 300 ms it is
-/// the only one. Under [`run`](crate::ShutdownBuilder::run), a report that is not clean takes the
-/// place of that line.
+/// end one line says what happened, and in how long; of a shutdown that takes less than 300 ms it
+/// is the only one. Under [`run`](crate::ShutdownBuilder::run), a report that is not clean takes
+/// the place of that line.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -63,8 +63,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 ///
 /// * It costs nothing before the stop, and no shutdown waits for it: what stderr does not take at
 ///   once is not shown (the last line is given 20 ms) (P15).
-/// * "Ctrl-C to force quit" stands there only while it is true: the stop and the debounce are over, a
-///   SIGINT would end the process (P8), and this terminal's Ctrl-C sends one to this process.
+/// * "Ctrl-C to force quit" stands there only while it is true: the stop and the debounce are over,
+///   a SIGINT would end the process (P8), and this terminal's Ctrl-C sends one to this process.
 /// * What others write meanwhile, hooks for instance, is not erased and stands on lines of its own;
 ///   so does the terminal's `^C`. The cursor is never hidden, and no colours are used, so there is
 ///   nothing for `NO_COLOR` to switch off. On a forced exit the line may stay, whole, and what is

@@ -147,8 +147,9 @@ impl Screen {
         }
     }
 
-    /// Indicatif fills the line up to its end: whatever is written next, by anybody, begins on a new
-    /// one. So a line that has not changed is left alone, since it may not be the last one any more.
+    /// Indicatif fills the line up to its end: whatever is written next, by anybody, begins on a
+    /// new one. So a line that has not changed is left alone, since it may not be the last one any
+    /// more.
     fn draw(&mut self, text: String) {
         if self.line.as_ref().is_some_and(|(_, drawn)| *drawn == text) {
             return;

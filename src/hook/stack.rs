@@ -334,8 +334,8 @@ impl Hooks {
         }
     }
 
-    /// What is being run, with its thread, and then the stack, the next one first: the first `most`,
-    /// and how many there are.
+    /// What is being run, with its thread, and then the stack, the next one first: the first
+    /// `most`, and how many there are.
     pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
         let now = self.node.now();
         let here = |name: &Name, holder, location, age| StillHere {

@@ -212,11 +212,11 @@ impl Claim {
     /// As [`complete_with`](Self::complete_with), for a ledger in `PostgreSQL`: with what `f` does
     /// in its database.
     ///
-    /// `f` is given a transaction of `tokio-postgres` 0.7, runs on this thread (within a runtime, on
-    /// one made for it), and is dropped where it is not done in time. It is called once, and only if
-    /// the claim is still this member's. It must not end the transaction, nor block: a blocking
-    /// client panics in it, and another call about this claim waits for it in vain. An error of a
-    /// statement that it keeps to itself is found, and then nothing is done.
+    /// `f` is given a transaction of `tokio-postgres` 0.7, runs on this thread (within a runtime,
+    /// on one made for it), and is dropped where it is not done in time. It is called once, and
+    /// only if the claim is still this member's. It must not end the transaction, nor block: a
+    /// blocking client panics in it, and another call about this claim waits for it in vain. An
+    /// error of a statement that it keeps to itself is found, and then nothing is done.
     ///
     /// ```no_run
     /// # use winddown::{Ledger, Membership};

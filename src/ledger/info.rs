@@ -200,8 +200,8 @@ impl fmt::Display for FailedClaim {
 pub enum PreviousRun {
     /// There was none, or it is still going on.
     None,
-    /// It left as the last thing that it did; or was about to, when the store could not be reached or
-    /// the process was killed, and the one who found it has done that in its place.
+    /// It left as the last thing that it did; or was about to, when the store could not be reached
+    /// or the process was killed, and the one who found it has done that in its place.
     #[non_exhaustive]
     Clean {
         /// From its stop until then.

@@ -57,8 +57,8 @@ impl Membership {
     /// At so many crashes a claim is given up; before, it is released for somebody else. Default:
     /// 1, so that a job that kills its worker does not go round. 0 is as 1.
     ///
-    /// A crash is every end without leaving: also that of a run that was forced, or fenced and pruned
-    /// before it had left.
+    /// A crash is every end without leaving: also that of a run that was forced, or fenced and
+    /// pruned before it had left.
     pub fn max_crashes(mut self, most: u32) -> Self {
         self.max_crashes = most;
         self

@@ -84,7 +84,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// The ledger knows what is unfinished: a completed claim is gone, and its key is free.
 ///
-/// A child that is forked, and does not `exec`, is no member and must not touch its parent's ledger.
+/// A child that is forked, and does not `exec`, is no member and must not touch its parent's
+/// ledger.
 ///
 /// In `SQLite` it is for one host. The file is put into WAL mode, and everything that is decided is
 /// on the disk (`synchronous = FULL`); heartbeats and who is dead are by the clock of the host. Its
@@ -167,11 +168,11 @@ impl Ledger {
     ///
     /// What is sent can be read, and changed, by whoever is between here and the server.
     /// `sslmode=require` is refused; `prefer`, which counts where none is given, goes on without.
-    /// So keep to the server's Unix socket (`postgresql://worker@%2Fvar%2Frun%2Fpostgresql/jobs`), to a
-    /// private network, or to something on this host that speaks TLS with the server in this one's
-    /// place: `stunnel` (`protocol = pgsql`), or `pgbouncer` with `server_tls_sslmode = verify-full`
-    /// and `pool_mode = session`; it refuses `options` in the URL, so give the role its
-    /// `search_path`.
+    /// So keep to the server's Unix socket (`postgresql://worker@%2Fvar%2Frun%2Fpostgresql/jobs`),
+    /// to a private network, or to something on this host that speaks TLS with the server in this
+    /// one's place: `stunnel` (`protocol = pgsql`), or `pgbouncer` with `server_tls_sslmode =
+    /// verify-full` and `pool_mode = session`; it refuses `options` in the URL, so give the role
+    /// its `search_path`.
     ///
     /// # Errors
     ///
@@ -194,11 +195,11 @@ impl Ledger {
     /// Becomes a member, until the end of the shutdown. Members that are dead are pruned, and
     /// journals settled, first.
     ///
-    /// It starts two threads, one that beats and one that watches that it does, and an emergency hook,
-    /// with [its thread and its time](crate::HookOptions::emergency): where a second signal ends the
-    /// process, that notes that it was not killed. For leaving, a quarter of the
-    /// [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) is kept from the hooks, a second at
-    /// most. Leaving that fails, or is late, is in the report; whoever finds the lock free then does it
+    /// It starts two threads, one that beats and one that watches that it does, and an emergency
+    /// hook, with [its thread and its time](crate::HookOptions::emergency): where a second signal
+    /// ends the process, that notes that it was not killed. For leaving, a quarter of the [cleanup
+    /// reserve](crate::ShutdownBuilder::cleanup_reserve) is kept from the hooks, a second at most.
+    /// Leaving that fails, or is late, is in the report; whoever finds the lock free then does it
     /// in this member's place.
     ///
     /// # Errors

@@ -34,8 +34,8 @@ impl Serialize for Origin {
     }
 }
 
-/// `{"signal": "SIGTERM", "number": 15, "origin": {…}, "sender": "docker-init"}`; the sender's name is
-/// null where it is not known.
+/// `{"signal": "SIGTERM", "number": 15, "origin": {…}, "sender": "docker-init"}`; the sender's name
+/// is null where it is not known.
 impl Serialize for SignalReceived {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_struct("SignalReceived", 4)?;

@@ -376,9 +376,9 @@ impl ShutdownReport {
         self.inner.hooks.more
     }
 
-    /// Everything that still lived at the stop, in the order it went: first what belongs to no stage,
-    /// then each stage and what was in it, the one that stopped first first. What was left behind
-    /// stands behind what has gone.
+    /// Everything that still lived at the stop, in the order it went: first what belongs to no
+    /// stage, then each stage and what was in it, the one that stopped first first. What was left
+    /// behind stands behind what has gone.
     pub fn drained(&self) -> &[DrainReport] {
         &self.inner.drained
     }

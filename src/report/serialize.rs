@@ -103,8 +103,8 @@ impl Serialize for DrainOutcome {
     }
 }
 
-/// A map: `name`, `kind` (`"hook"`, `"guard"` or `"last"`), `outcome`, `started_ms` and `ended_ms` counted from
-/// the stop (for what failed before the stop: from its beginning), `location`.
+/// A map: `name`, `kind` (`"hook"`, `"guard"` or `"last"`), `outcome`, `started_ms` and `ended_ms`
+/// counted from the stop (for what failed before the stop: from its beginning), `location`.
 impl Serialize for HookReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_struct("HookReport", 6)?;

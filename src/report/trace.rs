@@ -37,7 +37,8 @@ impl ShutdownReport {
     ///
     /// The format is defined in [Trace Event Format], by the Chromium project.
     ///
-    /// [Trace Event Format]: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+    /// [Trace Event Format]:
+    /// https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
     pub fn to_chrome_trace(&self) -> String {
         let mut trace = Trace::new(std::process::id());
         trace.shutdown(&self.inner, self.outcome(), self.exit_code());

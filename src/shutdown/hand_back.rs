@@ -68,7 +68,8 @@ pub(super) fn hand_back(
     // be in use.
     let left = std::mem::take(&mut queue.state.lock().calls);
     std::mem::forget(left);
-    // The owner too: one that only waits for its workers comes back a moment after the last of them.
+    // The owner too: one that only waits for its workers comes back a moment after the last of
+    // them.
     core.work.drain(
         until,
         || core.signals.owner.is_here() && core.work.has_no_items(),

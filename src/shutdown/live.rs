@@ -21,7 +21,8 @@ impl Core {
         let Some(settings) = self.settings.console else {
             return;
         };
-        // Bounded: a console that is stuck gathers nothing, and the last event has room all the same.
+        // Bounded: a console that is stuck gathers nothing, and the last event has room all the
+        // same.
         let events = self.bus.subscribe();
         let core = Arc::clone(self);
         let show = move || console::show(settings, &events, || core.view());

@@ -17,8 +17,8 @@ const MOST: usize = 1000;
 const THREADS: usize = 32;
 
 impl Core {
-    /// The signal that the program lingers for: the reason of the stop to come, unless somebody asks
-    /// for that before.
+    /// The signal that the program lingers for: the reason of the stop to come, unless somebody
+    /// asks for that before.
     fn announced(&self) -> Option<StopReason> {
         let word = self.node.word();
         let lingering = word.life() == Life::Lingering;

@@ -65,8 +65,8 @@ fn two_callers_get_one_report() {
     });
 }
 
-/// P4, P18: an owner that waits is woken by a stop from elsewhere, a signal's here, and both come to
-/// the end of it.
+/// P4, P18: an owner that waits is woken by a stop from elsewhere, a signal's here, and both come
+/// to the end of it.
 #[test]
 fn an_owner_that_waits_gets_the_report() {
     model(|| {

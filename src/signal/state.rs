@@ -96,8 +96,8 @@ pub(crate) struct SignalState {
     unheard: AtomicUsize,
 }
 
-/// A signal that came after the stop, as the one that may be polite. If the report was made already,
-/// nobody knows of it: while the last readers are being told, it must not cut them off.
+/// A signal that came after the stop, as the one that may be polite. If the report was made
+/// already, nobody knows of it: while the last readers are being told, it must not cut them off.
 struct Unheard;
 
 impl Unheard {
@@ -298,8 +298,8 @@ impl SignalState {
         self.node.advance(Life::Lingering, Life::Stopped)
     }
 
-    /// Whether a signal that is delivered at `now` would be the one that forces the shutdown to end,
-    /// without delivering it.
+    /// Whether a signal that is delivered at `now` would be the one that forces the shutdown to
+    /// end, without delivering it.
     #[cfg(feature = "console")]
     pub(crate) fn would_force(&self, now: Tick) -> bool {
         // After a programmatic stop there is none yet, and the next is still the polite one.
@@ -371,8 +371,8 @@ impl SignalState {
 /// decision.
 ///
 /// An owner that awaits the report is *here* from its first poll after the stop, and *back* when it
-/// has fetched the report: in between the drain need not wait for it, but its executor may hang, and
-/// then the process ends without it (P15).
+/// has fetched the report: in between the drain need not wait for it, but its executor may hang,
+/// and then the process ends without it (P15).
 #[derive(Default)]
 pub(crate) struct OwnerWord {
     word: AtomicU8,

@@ -35,8 +35,8 @@ impl Serialize for Snapshot {
     }
 }
 
-/// A map: `name`, `kind` (see [`Holder`](crate::Holder)), `stage` or null, `age_ms` (null for a hook
-/// that has not been called), `count`, `said` or null, `thread` or null, `location`.
+/// A map: `name`, `kind` (see [`Holder`](crate::Holder)), `stage` or null, `age_ms` (null for a
+/// hook that has not been called), `count`, `said` or null, `thread` or null, `location`.
 impl Serialize for StillHere {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_struct("StillHere", 8)?;

@@ -184,7 +184,8 @@ impl Deliveries {
             )
     }
 
-    /// The signals from the record `from` on, without the winner and the one that ended a linger; and where the next will be.
+    /// The signals from the record `from` on, without the winner and the one that ended a linger;
+    /// and where the next will be.
     pub(crate) fn after(&self, from: usize, winner: Word) -> (Vec<SignalReceived>, usize) {
         let won = (winner.by() == By::Signal).then(|| winner.record());
         let filled = self.records.iter().map_while(Record::read).enumerate();

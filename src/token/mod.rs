@@ -218,9 +218,9 @@ impl StopToken {
         }
     }
 
-    /// How much of the grace period is left; `None` while the program runs, and for a source without
-    /// a coordinator. A [stage](crate::Stage)'s token has it from the program's stop on. With a
-    /// [linger](crate::ShutdownBuilder::linger) it counts from the signal, before the stop.
+    /// How much of the grace period is left; `None` while the program runs, and for a source
+    /// without a coordinator. A [stage](crate::Stage)'s token has it from the program's stop on.
+    /// With a [linger](crate::ShutdownBuilder::linger) it counts from the signal, before the stop.
     ///
     /// The [cleanup reserve](crate::ShutdownBuilder::cleanup_reserve) at its end belongs to the
     /// hooks: work that is still held by then is reported as abandoned.

@@ -60,8 +60,8 @@ pub fn split_at_end<T>(
 pub struct Drained {
     /// How many were taken out.
     pub taken: usize,
-    /// How many were in the channel when the time was over, or `f` ended it; 0 when it was found empty. A channel
-    /// without a buffer never has any.
+    /// How many were in the channel when the time was over, or `f` ended it; 0 when it was found
+    /// empty. A channel without a buffer never has any.
     pub left: usize,
     /// Found empty, and nobody can send any more. Not looked for when the time is over.
     pub disconnected: bool,
@@ -107,8 +107,8 @@ mod sealed {
 /// without a coordinator, there is no limit. It is looked at before each item, and a running `f` is
 /// not interrupted.
 ///
-/// `f` may end it early by returning [`ControlFlow::Break`]: where what is taken out can be handed on no
-/// more. What was left is still in the channel: it can be taken out and handed back.
+/// `f` may end it early by returning [`ControlFlow::Break`]: where what is taken out can be handed
+/// on no more. What was left is still in the channel: it can be taken out and handed back.
 ///
 /// Not for: waiting for senders. A channel that is empty for a moment is empty; join them first, or
 /// see whether it is [`disconnected`](Drained::disconnected).

@@ -68,8 +68,8 @@ fn items(home: &Home, when: HandBack) -> (InFlight<u32>, Count) {
     (items, count)
 }
 
-/// P21: the drain is not over while a hold, or a clone of it, lives, and is over when the last goes,
-/// wherever the stop finds them.
+/// P21: the drain is not over while a hold, or a clone of it, lives, and is over when the last
+/// goes, wherever the stop finds them.
 #[test]
 fn the_last_hold_ends_the_drain() {
     model_with(3, || {

@@ -1,13 +1,13 @@
 //! The places of holds: taken and let go of without a lock or a count that other threads want.
 //!
-//! 1. A hold has a place on the list of its [`Holders`]: a slot, whose `word` says how many clones of
-//!    the hold there are. 0: it is free, and whoever has the [`Place`] may use it again.
+//! 1. A hold has a place on the list of its [`Holders`]: a slot, whose `word` says how many clones
+//!    of the hold there are. 0: it is free, and whoever has the [`Place`] may use it again.
 //! 2. The thread that lets go of a place keeps it for its next hold. So that costs the lock of the
-//!    slot, which nobody else wants, and one exchange of its word. A place that a thread has no room
-//!    for, or has when it ends, goes back to the list (P23).
-//! 3. When the intake is closed, the list's lock held, every hold is marked and counted. Marking and
-//!    letting go are steps of the one word: either the hold had gone, or it is counted, and then it
-//!    goes through the lock of the list, where the last one is known (P21).
+//!    slot, which nobody else wants, and one exchange of its word. A place that a thread has no
+//!    room for, or has when it ends, goes back to the list (P23).
+//! 3. When the intake is closed, the list's lock held, every hold is marked and counted. Marking
+//!    and letting go are steps of the one word: either the hold had gone, or it is counted, and
+//!    then it goes through the lock of the list, where the last one is known (P21).
 //! 4. Under the slot's lock a hold is put into it, after a look whether the intake is closed, and
 //!    marked after the intake has been closed: nothing is admitted that is not counted (P22).
 //! 5. The list's lock comes before that of a slot.
@@ -71,8 +71,8 @@ sync::local! {
     };
 }
 
-/// Of two that came to a list from one thread, the earlier has the lower number: the clock that ages
-/// are taken from is too coarse to tell.
+/// Of two that came to a list from one thread, the earlier has the lower number: the clock that
+/// ages are taken from is too coarse to tell.
 pub(super) fn turn() -> u64 {
     MINE.try_with(Kept::next_turn).unwrap_or(0)
 }

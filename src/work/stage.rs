@@ -50,8 +50,8 @@ pub(crate) type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Where the stop may come while they are being built, take a hold of the topmost stage first: a stage
-/// that is built after the stop is born stopped, and a hold above keeps those below open.
+/// Where the stop may come while they are being built, take a hold of the topmost stage first: a
+/// stage that is built after the stop is born stopped, and a hold above keeps those below open.
 ///
 /// A stage has its own [token](Self::token), holds, tasks and items, and until its turn comes it
 /// goes on admitting: what the stages above still produce finds its place.
@@ -94,13 +94,14 @@ impl Stage {
     /// Stops when the stage's turn has come. Its reason is the program's.
     ///
     /// A step that ends because the channel above it has gone ends before that: why, says the
-    /// program's token. Unlike the coordinator's it is stopped by a thread, not by the signal handler (P6), and its
-    /// [`time_left`](StopToken::time_left) counts from the program's stop.
+    /// program's token. Unlike the coordinator's it is stopped by a thread, not by the signal
+    /// handler (P6), and its [`time_left`](StopToken::time_left) counts from the program's stop.
     pub fn token(&self) -> StopToken {
         StopToken::of(&self.state.home.node)
     }
 
-    /// How much of the stage's share of the time is left; `None` before its turn, zero when it is over.
+    /// How much of the stage's share of the time is left; `None` before its turn, zero when it is
+    /// over.
     ///
     /// What is beyond it is still waited for while the stages below stop, but only as long as they
     /// take.
@@ -183,8 +184,8 @@ impl Stage {
         Arc::clone(&self.stop)
     }
 
-    /// As [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight), for this stage: items are
-    /// admitted until its turn comes.
+    /// As [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight), for this stage: items
+    /// are admitted until its turn comes.
     #[track_caller]
     pub fn in_flight<T: Send + Sync + 'static>(
         &self,

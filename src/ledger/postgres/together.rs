@@ -1,8 +1,8 @@
 //! What belongs to a claim, in one transaction with its verdict.
 //!
-//! 1. The row of the claim is locked first, and the verdict is the last statement: so whoever is too
-//!    late is told before the caller's part begins, and a part that has left the transaction broken
-//!    is found out. A commit alone would not say so.
+//! 1. The row of the claim is locked first, and the verdict is the last statement: so whoever is
+//!    too late is told before the caller's part begins, and a part that has left the transaction
+//!    broken is found out. A commit alone would not say so.
 //! 2. The caller's part is called once. What fails before it is tried again; after it nothing is,
 //!    but it is asked for whether it was committed.
 
