@@ -18,8 +18,9 @@ use tokio_postgres::{Client, Config, IsolationLevel, NoTls};
 use super::error::{Failure, Refusal};
 use super::{Done, Turn};
 
-/// How much earlier the server gives up than we do, at most.
-pub(super) const EARLIER: Duration = Duration::from_millis(50);
+/// How much earlier the server gives up than we do, at most: its answer has to be here in time, also
+/// from a busy machine, or nobody knows that it was a lock that was waited for.
+pub(super) const EARLIER: Duration = Duration::from_millis(250);
 
 const LATE: &str = "no answer in time";
 
