@@ -58,7 +58,7 @@ impl ShutdownBuilder {
             // To drop a runtime blocks until its threads are free; a panic must not.
             let runtime = kept.insert(runtime);
             let cut = StopSource::new();
-            let commits = Commits::new(Arc::clone(&shutdown.core().work.own.holders));
+            let commits = Commits::default();
             let mut running = Running::new(shutdown, cut.clone(), commits.clone(), location);
             let token = cut.token();
             let handle = shutdown.handle();
@@ -102,11 +102,10 @@ impl Running {
         let holders = Arc::clone(&handle.core().work.own.holders);
         let key = holders.admit_owner("run".into(), location);
         let cut: Abort = Arc::new(move || {
-            let closed = commits.close();
-            if closed {
+            let cut = cut.clone();
+            commits.close(move || {
                 cut.stop("the time for draining is over");
-            }
-            closed
+            });
         });
         holders.abort_with(key, &cut);
         Self {

@@ -268,19 +268,18 @@ where
     // The closure is called as a part of the future, so that its panic is one of the task's.
     let future = async move { with_failure(f(token).await) };
     let heard = Arc::clone(&holders);
-    let commits = Commits::new(Arc::clone(&holders));
+    let commits = Commits::default();
     let future = Driven::new(home.id, future, end)
         .speaks_with(Arc::new(move |said| heard.say(key, said)))
         .counts(commits.clone());
     let abort = runtime.spawn(future).abort_handle();
     let aborting = abort.clone();
     let abort_it: Abort = Arc::new(move || {
-        let closed = commits.close();
-        if closed {
+        let (aborted, abort) = (Arc::clone(&aborted), aborting.clone());
+        commits.close(move || {
             aborted.store(true, Ordering::Release);
-            aborting.abort();
-        }
-        closed
+            abort.abort();
+        });
     });
     holders.abort_with(key, &abort_it);
     Ok(AsyncTask {

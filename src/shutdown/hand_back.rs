@@ -12,7 +12,6 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::inside;
 use crate::panic::forget_payload;
-use crate::shutdown::sequence::Aborting;
 use crate::shutdown::{Core, aside};
 use crate::sync::{Condvar, Mutex};
 use crate::token::SLICE;
@@ -37,12 +36,7 @@ struct State {
 }
 
 /// Makes all `calls`, and waits until nothing is in flight any more, but not beyond `until`.
-pub(super) fn hand_back(
-    core: &Arc<Core>,
-    calls: Vec<HandBackCall>,
-    until: Tick,
-    aborting: &mut Aborting,
-) {
+pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick) {
     let queue = Arc::new(Queue {
         state: Mutex::new(State {
             calls: calls.into(),
@@ -73,7 +67,7 @@ pub(super) fn hand_back(
     core.work.drain(
         until,
         || core.signals.owner.is_here() && core.work.has_no_items(),
-        || aborting.look(core),
+        || core.systemd.look(core),
     );
 }
 

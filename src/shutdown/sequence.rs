@@ -18,7 +18,6 @@ use crate::shutdown::{Core, aside, linger, stages};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::{Announcement, after};
-use crate::work::Aborted;
 
 /// The runner's life.
 pub(crate) fn run(core: &Arc<Core>) {
@@ -112,41 +111,27 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
     stages::stop(core, until, teller);
     let others = || core.signals.owner.is_here() && !core.is_calling_on_stop();
     core.work.drain(until, others, || teller.look(core));
-    let mut aborting = Aborting::begin(core, until, deadline);
+    abort(core, until, deadline);
     if !core.work.has_no_items() {
         let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
         // Where all that is left belongs to stages whose own time is over, it is early.
         let slice_end = (core.node.now().min(until) + slice).min(deadline);
-        hand_back(core, core.work.interrupt(), slice_end, &mut aborting);
+        hand_back(core, core.work.interrupt(), slice_end);
     }
     core.signals.owner.is_here()
 }
 
-/// Ends the tasks that can be ended from outside.
-pub(super) struct Aborting(Aborted);
-
-impl Aborting {
-    /// Waits until they have ended: what a dropped future held, items among it, is then handed back
-    /// by nobody else (P20). They have half of the hand-back slice; those that commit, all of it.
-    fn begin(core: &Core, until: Tick, deadline: Tick) -> Self {
-        let mut aborting = Self(core.work.abort());
-        if aborting.0 != Aborted::Nobody {
-            let slice = (core.settings.cleanup_reserve / 4).min(core.settings.grace);
-            let until = (core.node.now().min(until) + slice).min(deadline);
-            // The owner too: one that awaits them comes back a moment after the last of them.
-            let owner = || core.signals.owner.is_here();
-            core.work
-                .wait_for_aborted(until, owner, || aborting.look(core));
-        }
-        aborting
-    }
-
-    /// To be called while waiting: for those that committed at the last look.
-    pub(super) fn look(&mut self, core: &Core) {
-        if self.0 == Aborted::NotYetAll {
-            self.0 = core.work.abort();
-        }
-        core.systemd.look(core);
+/// Ends the tasks that can be ended from outside, and waits until they have: what a dropped future
+/// held, items among it, is then handed back by nobody else (P20). They have half of the hand-back
+/// slice; those that commit, all of it.
+fn abort(core: &Core, until: Tick, deadline: Tick) {
+    if core.work.abort() {
+        let slice = (core.settings.cleanup_reserve / 4).min(core.settings.grace);
+        let until = (core.node.now().min(until) + slice).min(deadline);
+        // The owner too: one that awaits them comes back a moment after the last of them.
+        let owner = || core.signals.owner.is_here();
+        core.work
+            .wait_for_aborted(until, owner, || core.systemd.look(core));
     }
 }
 

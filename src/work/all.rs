@@ -14,7 +14,7 @@ use crate::snapshot::StillHere;
 use crate::sync::Mutex;
 use crate::token::Node;
 use crate::work::home::Room;
-use crate::work::{Aborted, HandBackCall, Home, Sets, StageState};
+use crate::work::{HandBackCall, Home, Sets, StageState};
 
 /// See the module.
 pub(crate) struct Work {
@@ -122,12 +122,12 @@ impl Work {
         self.own.holders.wait_until(deadline, done, look);
     }
 
-    /// Makes the tasks end, of all stages too, that can be made to.
-    pub(crate) fn abort(&self) -> Aborted {
+    /// Makes the tasks end, of all stages too, that can be made to. True: there was one.
+    pub(crate) fn abort(&self) -> bool {
         let own = self.own.holders.abort();
         let stages = self.stages();
         let stages = stages.iter().map(|stage| stage.home.holders.abort());
-        stages.fold(own, Aborted::max)
+        stages.fold(own, |any, one| any | one)
     }
 
     /// Waits until nobody is left who has been made to end, and `others` agrees, or `deadline`.

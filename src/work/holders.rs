@@ -40,18 +40,8 @@ pub(super) struct Held {
     pub(super) abort: Option<Abort>,
 }
 
-/// Asks for the end, does not wait for it, and may be called again. False: not now.
-pub(crate) type Abort = Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// What came of making everybody end who can be made to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Aborted {
-    /// There was nobody.
-    Nobody,
-    All,
-    /// For some it is to be tried again: they commit.
-    NotYetAll,
-}
+/// Asks for the end, as soon as that can be, does not wait for it, and may be called again.
+pub(crate) type Abort = Arc<dyn Fn() + Send + Sync>;
 
 impl Held {
     fn row(&self, now: Tick, count: usize) -> (StillHere, Thread) {
@@ -225,22 +215,18 @@ impl Holders {
         }
     }
 
-    /// Makes everybody end who can be made to.
-    pub(super) fn abort(&self) -> Aborted {
+    /// Makes everybody end who can be made to. True: there was somebody.
+    pub(super) fn abort(&self) -> bool {
         let calls: Vec<Abort> = {
             let mut state = self.state.lock();
             state.aborted = true;
             let held = state.alive.iter();
             held.filter_map(|(_, held)| held.abort.clone()).collect()
         };
-        let ended = |call: &Abort| {
-            if call() {
-                Aborted::All
-            } else {
-                Aborted::NotYetAll
-            }
-        };
-        calls.iter().map(ended).max().unwrap_or(Aborted::Nobody)
+        for call in &calls {
+            call();
+        }
+        !calls.is_empty()
     }
 
     /// Nobody is left who has been made to end.

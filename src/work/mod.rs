@@ -30,7 +30,7 @@ pub use end_of_stream::{Arrival, Assignment, EndOfStream};
 pub use hold::Hold;
 #[cfg(feature = "tokio")]
 pub(crate) use holders::Abort;
-pub(crate) use holders::{Aborted, Holders};
+pub(crate) use holders::Holders;
 pub(crate) use home::Home;
 pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slot};
 pub use item::{Advice, Interrupted};

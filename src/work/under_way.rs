@@ -2,22 +2,34 @@
 //!
 //! From its commit on an item is not taken back (P20), and to drop the future that commits would do
 //! just that, in the middle. So it is aborted only between two commits, and none begins after that:
-//! both is decided in one word.
+//! both is decided in one word. Where one is under way, the last of them aborts the future when it
+//! ends, however late: what waits for its turn to commit is not left waiting (P15).
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::sync::{AtomicUsize, Ordering};
-use crate::work::Holders;
+use crate::sync::{AtomicUsize, OnceLock, Ordering};
 
 /// No commit begins any more: the future is to be aborted. The other bits count those under way.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// Of one future. Clones are the same.
-#[derive(Clone)]
-pub(crate) struct Commits {
-    word: Arc<AtomicUsize>,
-    holders: Arc<Holders>,
+#[derive(Clone, Default)]
+pub(crate) struct Commits(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    word: AtomicUsize,
+    /// Aborts the future. There before the word is closed.
+    abort: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Shared {
+    fn abort(&self) {
+        if let Some(abort) = self.abort.get() {
+            abort();
+        }
+    }
 }
 
 thread_local! {
@@ -27,17 +39,13 @@ thread_local! {
 
 #[cfg(feature = "tokio")]
 impl Commits {
-    /// `holders` is poked when a commit ends.
-    pub(crate) fn new(holders: Arc<Holders>) -> Self {
-        Self {
-            word: Arc::new(AtomicUsize::new(0)),
-            holders,
+    /// None begins any more. `abort` is called when none is under way: now, or by the last one. It
+    /// may be called again.
+    pub(crate) fn close(&self, abort: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.abort.set(Box::new(abort));
+        if self.0.word.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED == 0 {
+            self.0.abort();
         }
-    }
-
-    /// None begins any more. True: none is under way either, and the future can be dropped.
-    pub(crate) fn close(&self) -> bool {
-        self.word.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED == 0
     }
 
     /// This thread is about to drive the future, until what this returns is dropped.
@@ -71,6 +79,7 @@ pub(super) fn begin() -> Option<UnderWay> {
     if let Some(commits) = &commits {
         let more = |under_way| (under_way & CLOSED == 0).then_some(under_way + 1);
         commits
+            .0
             .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
             .ok()?;
@@ -81,10 +90,8 @@ pub(super) fn begin() -> Option<UnderWay> {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if let Some(commits) = self.0.take() {
-            commits.word.fetch_sub(1, Ordering::AcqRel);
-            if commits.holders.is_stopping() {
-                // Whoever waits to abort the future can now.
-                commits.holders.poke();
+            if commits.0.word.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+                commits.0.abort();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! P20: from its commit on an item is not taken back, and so what commits is not aborted.
 
 use std::future::pending;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -18,11 +18,16 @@ pub(crate) fn tests() -> Vec<Trial> {
         p20_a_task_that_commits_all_the_time_is_aborted_between_two,
         p20_a_commit_that_hangs_is_undecided_and_not_handed_back,
         p20_run_async_is_not_cut_off_in_its_commit,
+        p15_run_async_ends_after_a_commit_that_was_too_slow,
+        p20_what_has_committed_is_aborted_while_a_hand_back_hangs,
     ]
 }
 
 /// Longer than the time for draining of `impatient`, and far shorter than its hand-back slice.
 const BEYOND_THE_DRAIN: Duration = Duration::from_millis(300);
+
+/// Of the 3.9 s the hand-backs have the half, and the tasks the half of that.
+const BEYOND_THE_ABORT: Duration = Duration::from_millis(1300);
 
 #[derive(Clone, Default)]
 struct Verdicts {
@@ -162,4 +167,59 @@ fn p20_run_async_is_not_cut_off_in_its_commit() {
         })
     });
     assert_eq!(verdicts.all(), (vec![1], vec![2]));
+}
+
+/// Nobody looks any more when this commit ends; the next one must not wait for somebody who does.
+fn p15_run_async_ends_after_a_commit_that_was_too_slow() {
+    const BEYOND_THE_END: Duration = Duration::from_millis(900);
+    bounded(|| {
+        let brief = embedded().grace_period(Duration::from_millis(600));
+        brief.run_async(async |shutdown| {
+            let jobs = Verdicts::default().jobs(&shutdown);
+            let fill = |job| jobs.reserve().unwrap().fill(job).unwrap();
+            let items = [fill(1), fill(2)];
+            shutdown.stop("enough");
+            for item in items {
+                let commit = async |_: &u32| {
+                    tokio::time::sleep(BEYOND_THE_END).await;
+                    Ok::<_, String>(())
+                };
+                let _ = item.complete_async(commit).await;
+            }
+            Ok::<_, String>(())
+        })
+    });
+}
+
+fn p20_what_has_committed_is_aborted_while_a_hand_back_hangs() {
+    on_both(|| async {
+        let shutdown = impatient().install().unwrap();
+        let verdicts = Verdicts::default();
+        let jobs = verdicts.jobs(&shutdown);
+        let fill = |job| jobs.reserve().unwrap().fill(job).unwrap();
+        let (first, second) = (fill(1), fill(2));
+        let (hang, hangs) = mpsc::channel::<()>();
+        let hangs = Mutex::new(hangs);
+        let stuck = shutdown.in_flight("stuck").on_interrupted(move |_| {
+            let _ = hangs.lock().unwrap().recv();
+        });
+        let held = stuck.reserve().unwrap().fill(0).unwrap();
+        let completed = Arc::clone(&verdicts.completed);
+        shutdown
+            .spawn_async("worker", async move |token| {
+                token.stopped().await;
+                let commit = async |job: &u32| {
+                    tokio::time::sleep(BEYOND_THE_ABORT).await;
+                    completed.lock().unwrap().push(*job);
+                    Ok::<_, String>(())
+                };
+                first.complete_async(commit).await.unwrap();
+                pending::<()>().await;
+                drop(second);
+            })
+            .unwrap();
+        let report = shutdown.shutdown_async().await;
+        assert_eq!(verdicts.all(), (vec![1], vec![2]), "{report}");
+        drop((hang, held));
+    });
 }
