@@ -9,7 +9,7 @@
 
 mod common;
 
-use std::future::{pending, ready};
+use std::future::{pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -127,7 +127,7 @@ fn p23_a_hundred_thousand_futures_leave_nothing_behind() {
 }
 
 #[test]
-fn until_stopped_ends_a_future_and_lets_a_ready_one_through() {
+fn until_stopped_ends_a_future() {
     let source = StopSource::new();
     let token = source.token();
     assert_eq!(block_on(ready(7).until_stopped(&token)).unwrap(), 7);
@@ -136,8 +136,30 @@ fn until_stopped_ends_a_future_and_lets_a_ready_one_through() {
     source.stop("enough");
     let stopped = block_on(waiting).unwrap_err();
     assert_eq!(stopped.reason(), &StopReason::Requested("enough".into()));
-    // What is done is not thrown away.
-    assert_eq!(block_on(ready(7).until_stopped(&token)).unwrap(), 7);
+}
+
+/// A loop over what is always ready sees the stop; what has begun and is done is not thrown away.
+#[test]
+fn until_stopped_begins_nothing_after_the_stop() {
+    let source = StopSource::new();
+    let token = source.token();
+    let mut first = true;
+    let second_time = poll_fn(|_| {
+        if std::mem::take(&mut first) {
+            return Poll::Pending;
+        }
+        Poll::Ready(7)
+    });
+    let mut begun = pin!(second_time.until_stopped(&token));
+    assert!(poll_once(begun.as_mut()).is_pending());
+    let mut rounds = 0;
+    block_on(async {
+        while async { rounds += 1 }.until_stopped(&token).await.is_ok() {
+            assert_eq!(rounds, 1);
+            source.stop("enough");
+        }
+    });
+    assert_eq!(block_on(begun).unwrap(), 7);
 }
 
 /// The parts of a report that would differ if it were made twice.

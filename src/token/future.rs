@@ -64,12 +64,15 @@ impl UnwindSafe for StopFuture {}
 impl RefUnwindSafe for StopFuture {}
 
 /// Ends a future at the stop, on any executor.
+///
+/// Bring it in with `as _` where another crate's `FutureExt` is in use.
 pub trait FutureExt: Future + Sized {
     /// Gives what this future gives, or [`Stopped`] at the stop, where that comes first.
     ///
-    /// When both are there, the future has the word: what it has done is not thrown away. It is
-    /// dropped with what is returned here, so its drop code has run when that has gone. Not for
-    /// what must not be cut in half: that is for a [hold](crate::ShutdownHandle::hold).
+    /// After the stop it is not begun: a loop ends also where what it awaits is always ready. Once
+    /// it has been begun, and both are there, it has the word: what it has done is not thrown away.
+    /// It is dropped with what is returned here, so its drop code has run when that has gone. Not
+    /// for what must not be cut in half: that is for a [hold](crate::ShutdownHandle::hold).
     ///
     /// ```
     /// use winddown::FutureExt;
@@ -86,6 +89,7 @@ pub trait FutureExt: Future + Sized {
         UntilStoppedFuture {
             future: self,
             stop: token.stopped(),
+            begun: false,
         }
     }
 }
@@ -100,6 +104,7 @@ pin_project! {
         #[pin]
         future: F,
         stop: StopFuture,
+        begun: bool,
     }
 }
 
@@ -108,8 +113,11 @@ impl<F: Future> Future for UntilStoppedFuture<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(output) = this.future.poll(cx) {
-            return Poll::Ready(Ok(output));
+        let begun = std::mem::replace(this.begun, true);
+        if begun || !this.stop.token.is_stopped() {
+            if let Poll::Ready(output) = this.future.poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
         }
         Pin::new(this.stop)
             .poll(cx)
