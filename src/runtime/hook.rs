@@ -34,7 +34,8 @@ impl ShutdownHandle {
     /// from.
     ///
     /// It has its place among all other hooks, and the same times. Out of time it is dropped, on its
-    /// runtime, and reported as [`TimedOut`](HookOutcome::TimedOut). Where its runtime is gone when
+    /// runtime, and reported as [`TimedOut`](HookOutcome::TimedOut); the last 20 ms of its time, or
+    /// the last quarter, where that is shorter, are for its drop code. Where its runtime is gone when
     /// its turn comes, or there was none when it was registered, it is
     /// [`Skipped`](HookOutcome::Skipped), and the report [says so](crate::HookReport::why_skipped);
     /// where it goes in the midst of it, it has failed. One that blocks its worker is left behind.
@@ -108,27 +109,30 @@ where
             future.await.into_result()
         };
         let end = move |ending: Ending<Result<(), String>>| {
-            let ended = match ending {
-                Ending::Returned(result) => result.into(),
-                Ending::Panicked(payload) => HookOutcome::Panicked(panic::message(payload)).into(),
-                Ending::Dropped if has_begun.load(Ordering::Relaxed) => {
-                    HookOutcome::Failed(GONE.to_owned()).into()
-                }
-                Ending::Dropped => skipped(GONE),
+            let outcome = match ending {
+                Ending::Returned(result) => Ok(result.into()),
+                Ending::Panicked(payload) => Ok(HookOutcome::Panicked(panic::message(payload))),
+                Ending::Dropped => Err(Dropped),
             };
-            let _ = tell.send(Told::Ended(ended));
+            let _ = tell.send(Told::Ended(outcome));
         };
         let task = runtime.spawn(Driven::new(id, future, end).speaks_with(voice));
         let time = time?;
         let to_drop = TO_DROP.min(time / 4);
-        if let Some(ended) = listen(&told, time.saturating_sub(to_drop)) {
-            return Some(ended);
+        if let Some(outcome) = listen(&told, time.saturating_sub(to_drop)) {
+            return Some(match outcome {
+                Ok(outcome) => outcome.into(),
+                Err(Dropped) if has_begun.load(Ordering::Relaxed) => {
+                    HookOutcome::Failed(GONE.to_owned()).into()
+                }
+                Err(Dropped) => skipped(GONE),
+            });
         }
         task.abort();
         // It may have ended at the last moment; and the next hook is better called after its drop.
-        Some(match listen(&told, to_drop).map(|ended| ended.outcome) {
-            Some(outcome @ (HookOutcome::Completed | HookOutcome::Panicked(_))) => outcome.into(),
-            _ => HookOutcome::TimedOut.into(),
+        Some(match listen(&told, to_drop) {
+            Some(Ok(outcome)) => outcome.into(),
+            Some(Err(Dropped)) | None => HookOutcome::TimedOut.into(),
         })
     }
 }
@@ -143,16 +147,19 @@ fn skipped(why: &'static str) -> Ended {
 /// What the future tells the thread that waits for it.
 enum Told {
     Said(Said),
-    Ended(Ended),
+    Ended(Result<HookOutcome, Dropped>),
 }
 
+/// It was dropped before its end.
+struct Dropped;
+
 /// How it has ended, within so much time. What it says meanwhile, this thread says.
-fn listen(told: &Receiver<Told>, within: Duration) -> Option<Ended> {
+fn listen(told: &Receiver<Told>, within: Duration) -> Option<Result<HookOutcome, Dropped>> {
     let began = Instant::now();
     loop {
         match told.recv_timeout(within.saturating_sub(began.elapsed())) {
             Ok(Told::Said(said)) => said::put(said),
-            Ok(Told::Ended(ended)) => return Some(ended),
+            Ok(Told::Ended(outcome)) => return Some(outcome),
             Err(_) => return None,
         }
     }

@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         p13_async_hooks_have_their_place_on_the_stack,
         p14_each_async_hook_has_its_outcome,
         p16_out_of_time_it_is_dropped_on_its_runtime,
+        p14_what_returns_while_it_is_to_be_dropped_has_returned,
         a_hook_whose_runtime_is_gone_says_so,
         a_hook_from_outside_of_a_runtime_says_so,
         a_hook_whose_runtime_is_blocked_is_left_behind,
@@ -116,6 +117,29 @@ fn p16_out_of_time_it_is_dropped_on_its_runtime() {
         };
         assert!(on_the_runtime);
     });
+}
+
+/// It cannot be dropped in the middle of a poll, and what comes of that poll within its time counts, the error too.
+fn p14_what_returns_while_it_is_to_be_dropped_has_returned() {
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    // The last 20 of them are for its drop.
+    const INTO_THE_DROP: Duration = Duration::from_millis(183);
+    let failed = HookOutcome::Failed("disk full".into());
+    // On a machine that is busy it may come too late for all of its time.
+    let seen = (0..20).any(|_| {
+        let runtime = multi_thread();
+        let shutdown = embedded().install().unwrap();
+        let report = runtime.block_on(async {
+            let options = HookOptions::new("slow").timeout(TIMEOUT);
+            shutdown.hook_async_with(options, async {
+                std::thread::sleep(INTO_THE_DROP);
+                Err::<(), _>("disk full")
+            });
+            shutdown.shutdown_async().await
+        });
+        outcomes(&report) == [("slow", failed.clone())]
+    });
+    assert!(seen);
 }
 
 fn a_hook_whose_runtime_is_gone_says_so() {
