@@ -12,7 +12,7 @@ mod common;
 use std::future::{pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
@@ -160,6 +160,41 @@ fn until_stopped_begins_nothing_after_the_stop() {
         }
     });
     assert_eq!(block_on(begun).unwrap(), 7);
+}
+
+/// Polls in `wake`, as executors without a queue do.
+struct Polls {
+    future: Mutex<Option<ReportFuture>>,
+    report: mpsc::Sender<ShutdownReport>,
+}
+
+impl Wake for Polls {
+    fn wake(self: Arc<Self>) {
+        let waker = Arc::clone(&self).into();
+        let Some(mut future) = self.future.lock().unwrap().take() else {
+            return;
+        };
+        match Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(report) => self.report.send(report).unwrap(),
+            Poll::Pending => *self.future.lock().unwrap() = Some(future),
+        }
+    }
+}
+
+#[test]
+fn p18_polled_in_its_waker_it_gives_the_report_all_the_same() {
+    let shutdown = embedded().install().unwrap();
+    let (report, is_made) = mpsc::channel();
+    let polls = Arc::new(Polls {
+        future: Mutex::new(Some(shutdown.wait_async())),
+        report,
+    });
+    polls.wake();
+    shutdown.hook("one", || ());
+    shutdown.stop("enough");
+    let report = is_made.recv_timeout(FAR).unwrap();
+    assert!(report.is_final());
+    assert_eq!(report.hooks().len(), 1);
 }
 
 /// The parts of a report that would differ if it were made twice.

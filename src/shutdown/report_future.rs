@@ -43,7 +43,7 @@ impl Future for ReportFuture {
         let this = &mut *self;
         let (core, signals) = (&this.core, &this.core.signals);
         // P17.
-        if inside::is_inside(core.id) || !signals.is_ours() {
+        if inside::is_inside_own(core.id) || !signals.is_ours() {
             return Poll::Ready(core.so_far());
         }
         // Before the stop it claims nothing, so that nothing has to be taken back where it is

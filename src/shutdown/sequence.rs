@@ -85,8 +85,7 @@ pub(super) fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<Atom
         core.calling.fetch_add(1, Ordering::AcqRel);
         let (core_too, done) = (Arc::clone(core), Arc::clone(&told));
         let finish = move || {
-            let _inside = inside::enter(core_too.id);
-            announcement.finish();
+            announcement.finish_inside(core_too.id);
             done.store(true, Ordering::Release);
             core_too.calling.fetch_sub(1, Ordering::AcqRel);
             core_too.work.own.holders.poke();

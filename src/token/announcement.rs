@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::inside;
 use crate::panic::forget_payload;
 use crate::reason::StopReason;
 use crate::token::node::{Callback, Node};
@@ -54,14 +55,31 @@ impl Announcement {
     /// Wakes the futures, then calls the `on_stop` closures in the order they were registered, node
     /// by node. A panic of one does not stop the next.
     pub(crate) fn finish(self) {
-        for waker in self.wakers {
-            forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
-        }
-        for (node, callbacks) in self.callbacks {
-            let reason = node.reason().unwrap_or(StopReason::Completed);
-            for callback in callbacks {
-                forget_payload(catch_unwind(AssertUnwindSafe(|| callback(&reason))));
-            }
+        wake(self.wakers);
+        call(self.callbacks);
+    }
+
+    /// As [`finish`](Self::finish), as code of the coordinator `id` (P17).
+    pub(crate) fn finish_inside(self, id: u64) {
+        let waking = inside::enter_wakers(id);
+        wake(self.wakers);
+        drop(waking);
+        let _inside = inside::enter(id);
+        call(self.callbacks);
+    }
+}
+
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+    }
+}
+
+fn call(callbacks: Vec<(Arc<Node>, Vec<Callback>)>) {
+    for (node, callbacks) in callbacks {
+        let reason = node.reason().unwrap_or(StopReason::Completed);
+        for callback in callbacks {
+            forget_payload(catch_unwind(AssertUnwindSafe(|| callback(&reason))));
         }
     }
 }
