@@ -21,9 +21,16 @@ impl ShutdownBuilder {
     /// The runtime lives until the report is there, so that tasks drain on it and
     /// [async hooks](ShutdownHandle::hook_async) are driven; then it is left behind, and with it
     /// whatever blocks one of its threads or never returns from `spawn_blocking`. The future
-    /// itself is waited for as the owner. When the time for draining is over it is dropped, and the
-    /// report has it as [`Aborted`](DrainOutcome::Aborted), under the name "run"; where it blocks
-    /// instead, the process ends at the end of the grace period, without it (P15).
+    /// itself is waited for as the owner. When the time for draining is over it is dropped, but not
+    /// in the midst of a [commit](crate::Item::complete_async), and the report has it as
+    /// [`Aborted`](DrainOutcome::Aborted), under the name "run"; where it blocks instead, the
+    /// process ends at the end of the grace period, without it (P15), unless it is
+    /// [to live on](Self::exit_on_timeout), as one without signals does: then this does not return
+    /// before the future lets go of its thread.
+    ///
+    /// Not for a thread that drives a runtime already: there it ends with the status of a panic. In
+    /// a `#[tokio::main]` use [`install`](Self::install) and
+    /// [`wait_async`](crate::ShutdownCoordinator::wait_async).
     ///
     /// ```no_run
     /// use std::process::ExitCode;
