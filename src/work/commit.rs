@@ -1,6 +1,6 @@
 //! A commit that is a future.
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 
 use crate::inside;
@@ -14,7 +14,8 @@ impl<T: Send + Sync + 'static> Item<T> {
     ///
     /// A [task](crate::ShutdownHandle::spawn_async) is not aborted while it commits: that is waited
     /// for within the hand-back slice, and after that the item is undecided (P20). In a task that
-    /// is being aborted no commit begins: it is dropped there, and the item handed back.
+    /// is being aborted no commit begins: it is dropped there, and the item handed back; where its
+    /// thread is blocked on it, it gives [`NotCompleted::HandedBack`].
     ///
     /// Dropped in the middle by somebody else, as by a `select!` or with its runtime, it hands the
     /// item back, after the commit's future has been dropped: whether that had taken effect by then
@@ -32,8 +33,10 @@ impl<T: Send + Sync + 'static> Item<T> {
         commit: impl AsyncFnOnce(&T) -> Result<O, E>,
     ) -> Result<O, NotCompleted<E>> {
         let Some(_under_way) = under_way::begin() else {
-            // Nothing wakes it but the abort, with which the item goes.
-            return pending().await;
+            // The abort drops it here, and the item goes with it; but not where a thread is blocked
+            // on this, which comes back when the program takes what is left.
+            self.token().stopped().await;
+            return Err(self.too_late());
         };
         // Declared before the commit, and so dropped after it.
         let mut item = Committing(self.begin_commit()?);

@@ -314,10 +314,17 @@ impl<T: Send + Sync + 'static> Item<T> {
     pub(super) fn begin_commit<E>(self) -> Result<Self, NotCompleted<E>> {
         if self.cell.advance(Stand::Running, Stand::Committing) {
             Ok(self)
-        } else if self.cell.stands_at(Stand::Undecided) {
-            Err(NotCompleted::Undecided)
         } else {
-            Err(NotCompleted::HandedBack)
+            Err(self.too_late())
+        }
+    }
+
+    /// Why no commit of it begins; where nobody else has handed it back, this does.
+    pub(super) fn too_late<E>(self) -> NotCompleted<E> {
+        if self.cell.stands_at(Stand::Undecided) {
+            NotCompleted::Undecided
+        } else {
+            NotCompleted::HandedBack
         }
     }
 

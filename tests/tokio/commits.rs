@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use winddown::{DrainOutcome, InFlight, Item, ShutdownHandle};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use winddown::{DrainOutcome, InFlight, Item, NotCompleted, ShutdownHandle};
 
 use crate::common::{bounded, embedded};
 use crate::harness::trials;
 use crate::items::impatient;
-use crate::on_both;
+use crate::{multi_thread, on_both};
 
 pub(crate) fn tests() -> Vec<Trial> {
     trials![
@@ -20,6 +22,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         p20_run_async_is_not_cut_off_in_its_commit,
         p15_run_async_ends_after_a_commit_that_was_too_slow,
         p20_what_has_committed_is_aborted_while_a_hand_back_hangs,
+        p20_a_worker_that_is_blocked_on_a_commit_too_late_comes_back,
     ]
 }
 
@@ -222,4 +225,33 @@ fn p20_what_has_committed_is_aborted_while_a_hand_back_hangs() {
         assert_eq!(verdicts.all(), (vec![1], vec![2]), "{report}");
         drop((hang, held));
     });
+}
+
+/// The abort cannot drop what a thread is blocked on, and a runtime waits for its threads.
+fn p20_a_worker_that_is_blocked_on_a_commit_too_late_comes_back() {
+    let verdicts = Verdicts::default();
+    let jobs_back = verdicts.clone();
+    bounded(move || {
+        let runtime = multi_thread();
+        runtime.block_on(async {
+            let shutdown = impatient().install().unwrap();
+            let jobs = jobs_back.jobs(&shutdown);
+            let item = jobs.reserve().unwrap().fill(1).unwrap();
+            let (tell, told) = oneshot::channel();
+            shutdown
+                .spawn_async("worker", async move |token| {
+                    token.stopped().await;
+                    tokio::task::block_in_place(|| {
+                        std::thread::sleep(BEYOND_THE_DRAIN);
+                        let commit = item.complete_async(async |_| Ok::<_, String>(()));
+                        let _ = tell.send(Handle::current().block_on(commit));
+                    });
+                })
+                .unwrap();
+            let report = shutdown.shutdown_async().await;
+            assert_eq!(told.await.unwrap(), Err(NotCompleted::HandedBack));
+            assert_eq!(report.handed_back(), 1, "{report}");
+        });
+    });
+    assert_eq!(verdicts.all(), (vec![], vec![1]));
 }
