@@ -248,9 +248,8 @@ impl ShutdownHandle {
     /// Built after the stop, it is born stopped.
     #[track_caller]
     pub fn stage(&self, name: impl Into<Cow<'static, str>>) -> Stage {
-        let core = Arc::clone(&self.core);
-        let state = core.work.build(name.into(), Location::caller());
-        Stage::new(state, Arc::new(move |reason| core.stop_by_task(reason)))
+        let state = self.core.work.build(name.into(), Location::caller());
+        Stage::new(state, Arc::new(self.stopping()))
     }
 
     /// Begins a set of work in flight: each item that it admits ends completed or handed back
@@ -321,9 +320,14 @@ impl ShutdownHandle {
         F: FnOnce(StopToken) -> R + Send + 'static,
         R: TaskOutput,
     {
+        let home = &self.core.work.own;
+        home.spawn(name, vital, self.stopping(), f, location)
+    }
+
+    /// What asks for the program's stop at the end of a task.
+    pub(crate) fn stopping(&self) -> impl Fn(StopReason) + Send + Sync + 'static {
         let core = Arc::clone(&self.core);
-        let stop = move |reason| core.stop_by_task(reason);
-        self.core.work.own.spawn(name, vital, stop, f, location)
+        move |reason| core.stop_by_task(reason)
     }
 
     /// Who is still here: phase, reason, time left, and everything that the shutdown would wait for

@@ -117,7 +117,13 @@ impl ShutdownHandle {
         F: FnOnce(StopToken) -> Fut + Send + 'static,
         Fut: Future<Output: TaskOutput> + Send + 'static,
     {
-        self.spawn_future(name.into(), false, f, Location::caller())
+        spawn(
+            &self.core().work.own,
+            self.stopping(),
+            name.into(),
+            false,
+            f,
+        )
     }
 
     /// Starts a future without which the program makes no sense: any return of it stops the
@@ -136,23 +142,7 @@ impl ShutdownHandle {
         F: FnOnce(StopToken) -> Fut + Send + 'static,
         Fut: Future<Output: TaskOutput> + Send + 'static,
     {
-        self.spawn_future(name.into(), true, f, Location::caller())
-    }
-
-    fn spawn_future<F, Fut>(
-        &self,
-        name: Name,
-        vital: bool,
-        f: F,
-        location: &'static Location<'static>,
-    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
-    where
-        F: FnOnce(StopToken) -> Fut + Send + 'static,
-        Fut: Future<Output: TaskOutput> + Send + 'static,
-    {
-        let core = Arc::clone(self.core());
-        let stop = move |reason| core.stop_by_task(reason);
-        spawn(&self.core().work.own, name, vital, stop, f, location)
+        spawn(&self.core().work.own, self.stopping(), name.into(), true, f)
     }
 }
 
@@ -175,7 +165,7 @@ impl Stage {
         F: FnOnce(StopToken) -> Fut + Send + 'static,
         Fut: Future<Output: TaskOutput> + Send + 'static,
     {
-        self.spawn_future(name.into(), false, f, Location::caller())
+        spawn(self.home(), self.stopping(), name.into(), false, f)
     }
 
     /// As [`ShutdownHandle::spawn_async_vital`], for this stage.
@@ -193,39 +183,24 @@ impl Stage {
         F: FnOnce(StopToken) -> Fut + Send + 'static,
         Fut: Future<Output: TaskOutput> + Send + 'static,
     {
-        self.spawn_future(name.into(), true, f, Location::caller())
-    }
-
-    fn spawn_future<F, Fut>(
-        &self,
-        name: Name,
-        vital: bool,
-        f: F,
-        location: &'static Location<'static>,
-    ) -> Result<AsyncTask<Fut::Output>, SpawnError>
-    where
-        F: FnOnce(StopToken) -> Fut + Send + 'static,
-        Fut: Future<Output: TaskOutput> + Send + 'static,
-    {
-        let stop = self.stop();
-        let stop = move |reason| stop(reason);
-        spawn(self.home(), name, vital, stop, f, location)
+        spawn(self.home(), self.stopping(), name.into(), true, f)
     }
 }
 
 /// Starts a future; `stop` asks for the program's stop.
+#[track_caller]
 fn spawn<F, Fut>(
     home: &Home,
+    stop: impl Fn(StopReason) + Send + 'static,
     name: Name,
     vital: bool,
-    stop: impl Fn(StopReason) + Send + 'static,
     f: F,
-    location: &'static Location<'static>,
 ) -> Result<AsyncTask<Fut::Output>, SpawnError>
 where
     F: FnOnce(StopToken) -> Fut + Send + 'static,
     Fut: Future<Output: TaskOutput> + Send + 'static,
 {
+    let location = Location::caller();
     let task = name.clone().into_owned();
     let Ok(runtime) = Handle::try_current() else {
         return Err(SpawnError::NoRuntime { task });

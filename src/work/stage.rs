@@ -15,7 +15,7 @@ use crate::work::Home;
 use crate::work::{Hold, InFlightBuilder, StageState, Task, TaskOutput};
 
 /// Asks for the program's stop.
-pub(crate) type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;
+type Stop = Arc<dyn Fn(StopReason) + Send + Sync>;
 
 /// A group of work whose token stops only when the stage above it is empty.
 ///
@@ -167,10 +167,8 @@ impl Stage {
         F: FnOnce(StopToken) -> R + Send + 'static,
         R: TaskOutput,
     {
-        let stop = Arc::clone(&self.stop);
-        self.state
-            .home
-            .spawn(name, vital, move |reason| stop(reason), f, location)
+        let stop = self.stopping();
+        self.state.home.spawn(name, vital, stop, f, location)
     }
 
     #[cfg(feature = "tokio")]
@@ -178,10 +176,10 @@ impl Stage {
         &self.state.home
     }
 
-    /// What asks for the program's stop.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn stop(&self) -> Stop {
-        Arc::clone(&self.stop)
+    /// What asks for the program's stop at the end of a task.
+    pub(crate) fn stopping(&self) -> impl Fn(StopReason) + Send + 'static {
+        let stop = Arc::clone(&self.stop);
+        move |reason| stop(reason)
     }
 
     /// As [`ShutdownHandle::in_flight`](crate::ShutdownHandle::in_flight), for this stage: items
