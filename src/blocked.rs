@@ -207,6 +207,11 @@ mod tests {
         assert!(state.ends_with(", a pipe"), "{state}");
         drop(writer);
         thread.join().unwrap();
-        assert!(whereabouts(number).is_none());
+        // A thread is joined a moment before the system has forgotten it.
+        let far = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while let Some(found) = whereabouts(number) {
+            assert!(std::time::Instant::now() < far, "{found:?}");
+            std::thread::yield_now();
+        }
     }
 }
