@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use winddown::{DrainOutcome, Outcome, ShutdownHandle, SpawnError, StopReason, Stopped, TaskLost};
+use winddown::{
+    DrainOutcome, HookOptions, Outcome, ShutdownHandle, SpawnError, StopReason, StopToken, Stopped,
+    TaskLost,
+};
 
 use crate::common::{bounded, embedded};
 use crate::harness::trials;
@@ -16,6 +19,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     trials![
         p21_a_task_is_waited_for_by_name,
         a_panic_and_an_error_stop_the_program,
+        whatever_is_registered_says_where,
         a_stopped_is_no_failure,
         a_vital_task_s_end_stops_the_program,
         what_is_aborted_has_ended_before_the_hooks,
@@ -78,6 +82,36 @@ fn a_panic_and_an_error_stop_the_program() {
         };
         assert_eq!((name.as_str(), message.as_str()), ("panics", "on purpose"));
         assert!(matches!(task.join().await, Err(TaskLost::Panicked(_))));
+    });
+}
+
+fn whatever_is_registered_says_where() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        let stage = shutdown.stage("stage");
+        let waits = async |token: StopToken| drop(token.stopped().await);
+        let first = line!() + 1;
+        shutdown.spawn_async("1", waits).unwrap();
+        shutdown.spawn_async_vital("2", waits).unwrap();
+        stage.spawn_async("3", waits).unwrap();
+        stage.spawn_async_vital("4", waits).unwrap();
+        shutdown.hook_async("5", async {});
+        shutdown.hook_async_with(HookOptions::new("6"), async {});
+        let report = shutdown.shutdown_async().await;
+        let tasks = report.drained().iter();
+        let tasks = tasks.map(|row| (row.name(), row.location()));
+        let hooks = report.hooks().iter();
+        let hooks = hooks.map(|row| (row.name(), row.location()));
+        let mut seen = 0;
+        for (name, location) in tasks.chain(hooks).filter(|(name, _)| *name != "stage") {
+            let nth: u32 = name.parse().unwrap();
+            assert_eq!(
+                (location.file(), location.line()),
+                (file!(), first + nth - 1)
+            );
+            seen += 1;
+        }
+        assert_eq!(seen, 6, "{report}");
     });
 }
 
