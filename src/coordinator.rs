@@ -13,7 +13,7 @@ use crate::inside;
 use crate::reason::StopReason;
 use crate::report::ShutdownReport;
 use crate::shutdown::{self, Core, ReportFuture};
-use crate::signal::{handler, install, listener};
+use crate::signal::{Ears, handler, install, listener};
 use crate::sync::Ordering;
 
 /// Owns the shutdown of a program: the signals, the threads that watch over it, and the ending.
@@ -222,8 +222,7 @@ impl Drop for ShutdownCoordinator {
         }
         handler::release(signals);
         signals.released.store(true, Ordering::Release);
-        signals.ring();
-        signals.emergency.bell.ring();
+        signals.bell.ring(Ears::ALL);
         // P20: where the shutdown goes on without the owner, its items are still to be found.
         if core.owner_goes() {
             core.work.let_go();

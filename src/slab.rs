@@ -22,12 +22,6 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Of no entry of any list.
-    pub(crate) const NOBODY: Self = Self {
-        slot: NONE,
-        serial: 0,
-    };
-
     /// Grows with every entry of a list: the younger has the larger.
     pub(crate) fn serial(self) -> u64 {
         self.serial
@@ -259,19 +253,35 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Takes everything, oldest first, and gives the memory back.
-    pub(crate) fn take(&mut self) -> Vec<T> {
-        let mut taken = Vec::with_capacity(self.len);
-        let mut next = self.oldest;
-        while let Some(slot) = self.slot_mut(next) {
-            next = slot.younger;
-            taken.extend(slot.value.take());
-        }
-        let serial = self.serial;
-        *self = Self::new();
+    /// Takes everything, and with it the memory.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Taken<T> {
+        let mut rest = Self::new();
         // Keys given out before must go on finding nothing.
-        self.serial = serial;
-        taken
+        rest.serial = self.serial;
+        Taken(std::mem::replace(self, rest))
+    }
+
+    /// The same, where there is anything.
+    #[inline]
+    pub(crate) fn take_any(&mut self) -> Option<Taken<T>> {
+        (!self.is_empty()).then(|| self.take())
+    }
+}
+
+/// The entries of a list that was taken as it is, oldest first: of a hundred thousand none is moved
+/// for it.
+pub(crate) struct Taken<T>(Slab<T>);
+
+impl<T> Iterator for Taken<T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        let slot = self.0.slot_mut(self.0.oldest)?;
+        let (value, younger) = (slot.value.take(), slot.younger);
+        self.0.oldest = younger;
+        value
     }
 }
 
@@ -293,7 +303,7 @@ mod tests {
         );
         assert!(slab.iter_newest_first().eq(&[6, 5, 4, 3, 1]));
         assert_eq!(slab.pop().map(|(_, n)| n), Some(6));
-        assert_eq!(slab.take(), [1, 3, 4, 5]);
+        assert_eq!(slab.take().collect::<Vec<_>>(), [1, 3, 4, 5]);
         assert!(slab.is_empty());
     }
 
@@ -305,7 +315,7 @@ mod tests {
         let new = slab.push('b');
         assert_eq!(slab.remove(old), None);
         assert!(slab.get_mut(old).is_none());
-        assert_eq!(slab.take(), ['b']);
+        assert_eq!(slab.take().collect::<Vec<_>>(), ['b']);
         slab.push('c');
         assert_eq!(slab.remove(new), None);
     }
@@ -345,7 +355,7 @@ mod tests {
             assert_eq!(next, slab.push(n));
         }
         assert_eq!(slab.more.len(), 1);
-        assert_eq!(slab.take().len(), 2 * BLOCK);
+        assert_eq!(slab.take().count(), 2 * BLOCK);
     }
 
     #[test]

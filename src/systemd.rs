@@ -35,6 +35,7 @@ use crate::event::Event;
 use crate::reason::{Phase, StopReason};
 use crate::report::{Holder, ShutdownReport, clean, time};
 use crate::shutdown::Core;
+use crate::signal::Ears;
 use crate::snapshot::{Said, Snapshot, StillHere};
 use crate::sync::Mutex;
 use crate::token::SLICE;
@@ -141,7 +142,7 @@ impl Systemd {
         let due = state.ready != Ready::Over;
         drop(state);
         if due {
-            core.signals.runner.ring();
+            core.signals.bell.ring(Ears::RUNNER);
         }
     }
 

@@ -141,7 +141,7 @@ impl Hooks {
         for running in running.collect::<Vec<_>>() {
             self.end(state, running, now, HookOutcome::TimedOut);
         }
-        let left = state.stack.take();
+        let left: Vec<_> = state.stack.take().collect();
         state.reserves = 0;
         for entry in left.iter().rev() {
             let report = HookReport {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::hook::Body;
 use crate::inside;
-use crate::signal::SignalState;
 use crate::signal::handler::{self, Blocked, Mask};
 use crate::signal::state::EmergencyLine;
+use crate::signal::{Ears, SignalState};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// See the module.
@@ -167,7 +167,7 @@ impl Emergency {
             }
             // Also afterwards: the end of a thread frees things, and the process may be about to
             // end.
-            line.bell.wait(None);
+            self.signals.bell.wait(Ears::EMERGENCY, None);
         }
     }
 

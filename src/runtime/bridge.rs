@@ -22,7 +22,7 @@ impl StopToken {
     /// tree of `CancellationToken`s; with [`stopped`](Self::stopped) it cannot.
     pub fn to_cancellation_token(&self) -> CancellationToken {
         let mut first = false;
-        let all = self.node().cancellation.get_or_init(|| {
+        let all = self.node().shared().cancellation.get_or_init(|| {
             first = true;
             CancellationToken::new()
         });

@@ -14,8 +14,10 @@ use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::{Verdict, discard};
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Aside, Core, LastWords, aside, stages};
+use crate::signal::Ears;
+use crate::slab::Taken;
 use crate::sync::Ordering;
-use crate::token::{Life, SLICE, after};
+use crate::token::{self, Life, SLICE, after};
 
 /// With time to spare they get no more than this: the program wants to end.
 const LAST_WORDS_AT_MOST: Duration = Duration::from_secs(1);
@@ -114,12 +116,14 @@ impl Core {
         progress.report = Some(report.clone());
         // Whoever came while the others were being told.
         let words = std::mem::take(&mut progress.last_words);
-        let wakers = progress.wakers.take();
+        let wakers = progress.wakers.take_any();
         drop(progress);
         self.changed.notify_all();
-        self.wake(wakers, is_runner);
+        if let Some(wakers) = wakers {
+            self.wake(wakers, is_runner);
+        }
         // The watchdog looks whether its work is done.
-        self.signals.listener.ring();
+        self.signals.bell.ring(Ears::LISTENER);
         let late = self.speak(words, &report);
         if let Ok(Some(late)) = &late {
             late.wait(until.since(Tick::now()));
@@ -138,15 +142,8 @@ impl Core {
 
     /// Wakes the futures. A waker is user code, which nobody who is needed waits for; but a future
     /// that is not woken never comes.
-    fn wake(&self, wakers: Vec<Waker>, is_runner: bool) {
-        if wakers.is_empty() {
-            return;
-        }
-        let wake = move || {
-            for waker in wakers {
-                forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
-            }
-        };
+    fn wake(&self, wakers: Taken<Waker>, is_runner: bool) {
+        let wake = move || token::wake(wakers);
         if let Err(wake) = aside::start("winddown-wake", wake) {
             if is_runner {
                 self.away(wake);

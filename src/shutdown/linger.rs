@@ -2,6 +2,7 @@
 
 use crate::shutdown::Core;
 use crate::shutdown::teller::Teller;
+use crate::signal::Ears;
 use crate::sync::Ordering;
 use crate::token::{Life, SLICE};
 
@@ -18,7 +19,7 @@ pub(super) fn until_stop(core: &Core, teller: &mut Teller) -> bool {
         let word = core.node.word();
         if word.life() != Life::Lingering {
             // P23: without a time, unless systemd asks for signs of life.
-            core.signals.runner.wait(core.systemd.beat());
+            core.signals.bell.wait(Ears::RUNNER, core.systemd.beat());
             continue;
         }
         match core.node.ending() {
@@ -29,7 +30,7 @@ pub(super) fn until_stop(core: &Core, teller: &mut Teller) -> bool {
             }
             _ => teller.look(core),
         }
-        core.signals.runner.wait(Some(SLICE));
+        core.signals.bell.wait(Ears::RUNNER, Some(SLICE));
     }
     true
 }

@@ -1,90 +1,40 @@
-//! Wakes one parked thread, from anywhere: a signal handler included.
-
-use std::io;
-use std::time::Duration;
-
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
-use crate::sync::Futex;
-
-/// Rung once or many times, it wakes its thread once; rung before the thread waits, it is not lost
-/// (P4).
-///
-/// On Linux a futex: no descriptor that a daemon's clean-up could close, or that could run out.
-/// Private memory, so a forked child rings its own copy (P10).
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
-pub(crate) struct Bell(Futex);
+//! Wakes parked threads, from anywhere: a signal handler included.
+//!
+//! A [`Bell`] is rung for some of the threads that sleep beside it. Rung once or many times, it
+//! wakes each of these once; rung before a thread waits, it is not lost (P4).
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
-impl Bell {
-    #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(Futex::new(0)))
-    }
-
-    /// Async-signal-safe.
-    pub(crate) fn ring(&self) {
-        if self.0.swap(1) == 0 {
-            self.0.wake();
-        }
-    }
-
-    /// Until it rings, or `timeout` is over; now and then for nothing.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        if self.0.swap(0) == 0 {
-            self.0.wait(0, timeout);
-            // A ring that is taken back here was for what the caller is about to look at.
-            self.0.swap(0);
-        }
-    }
-}
-
-/// Elsewhere a socket pair: `send` is async-signal-safe, and neither end of it can raise SIGPIPE.
+mod futex;
 #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe))))]
-pub(crate) struct Bell {
-    hammer: std::os::unix::net::UnixStream,
-    ear: std::os::unix::net::UnixStream,
-    process: u32,
-}
+mod pipe;
 
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
+pub(crate) use futex::Bell;
 #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe))))]
-impl Bell {
-    pub(crate) fn new() -> io::Result<Self> {
-        let (hammer, ear) = std::os::unix::net::UnixStream::pair()?;
-        hammer.set_nonblocking(true)?;
-        Ok(Self {
-            hammer,
-            ear,
-            process: std::process::id(),
-        })
-    }
+pub(crate) use pipe::Bell;
 
-    /// Async-signal-safe.
-    pub(crate) fn ring(&self) {
-        use std::io::Write;
-        // P10: a forked child shares the pair with its parent.
-        if self.process == std::process::id() {
-            // Full: then it has been rung already.
-            let _ = (&self.hammer).write(&[1]);
-        }
-    }
+/// Some of the threads that sleep beside a bell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ears(u32);
 
-    /// Until it rings, or `timeout` is over; now and then for nothing.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        use std::io::Read;
-        // Zero would mean for ever.
-        let timeout = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
-        if self.ear.set_read_timeout(timeout).is_ok() {
-            let _ = (&self.ear).read(&mut [0; 64]);
-        } else {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
+impl Ears {
+    /// The thread that runs the shutdown.
+    pub(crate) const RUNNER: Self = Self(1);
+    /// The watchdog.
+    pub(crate) const LISTENER: Self = Self(1 << 1);
+    /// The thread of the emergency hooks.
+    pub(crate) const EMERGENCY: Self = Self(1 << 2);
+    /// Whom a stop wakes.
+    pub(crate) const OF_A_STOP: Self = Self(Self::RUNNER.0 | Self::LISTENER.0);
+    pub(crate) const ALL: Self = Self(Self::OF_A_STOP.0 | Self::EMERGENCY.0);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
 
     /// An interpreter finds data races in a few.
     const ROUNDS: usize = if cfg!(miri) { 10 } else { 1000 };
@@ -92,31 +42,44 @@ mod tests {
     #[test]
     fn rung_before_the_wait_is_not_lost() {
         let bell = Bell::new().unwrap();
-        bell.ring();
-        bell.ring();
-        bell.wait(None);
+        bell.ring(Ears::RUNNER);
+        bell.ring(Ears::ALL);
+        bell.wait(Ears::RUNNER, None);
+        bell.wait(Ears::LISTENER, None);
     }
 
     #[test]
-    fn wakes_a_thread_every_time() {
+    fn wakes_those_it_is_rung_for_every_time() {
         let bell = Arc::new(Bell::new().unwrap());
         let (heard, hear) = std::sync::mpsc::channel();
-        let waiting = Arc::clone(&bell);
-        let thread = std::thread::spawn(move || {
-            for _ in 0..ROUNDS {
-                waiting.wait(None);
-                heard.send(()).unwrap();
-            }
+        let sleepers = [Ears::RUNNER, Ears::LISTENER].map(|ear| {
+            let (bell, heard) = (Arc::clone(&bell), heard.clone());
+            let (called, calls) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                for () in calls {
+                    bell.wait(ear, None);
+                    heard.send(()).unwrap();
+                }
+            });
+            called
         });
+        let far = Duration::from_secs(60);
         for _ in 0..ROUNDS {
-            bell.ring();
-            hear.recv_timeout(Duration::from_secs(60)).unwrap();
+            for called in &sleepers {
+                called.send(()).unwrap();
+            }
+            bell.ring(Ears::OF_A_STOP);
+            for _ in &sleepers {
+                hear.recv_timeout(far).unwrap();
+            }
         }
-        thread.join().unwrap();
     }
 
     #[test]
     fn a_wait_with_a_timeout_ends() {
-        Bell::new().unwrap().wait(Some(Duration::ZERO));
+        let bell = Bell::new().unwrap();
+        bell.wait(Ears::RUNNER, Some(Duration::ZERO));
+        bell.wait(Ears::RUNNER, Some(Duration::from_millis(1)));
+        bell.wait(Ears::LISTENER, Some(Duration::from_nanos(1)));
     }
 }

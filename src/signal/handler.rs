@@ -362,41 +362,73 @@ fn origin_of(signal: Signal, info: &siginfo_t) -> Origin {
     }
 }
 
-/// A word that a thread can sleep on.
+/// A word of bits that threads can sleep on, each for some of them.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 pub(crate) struct Futex(AtomicU32);
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 impl Futex {
-    pub(super) fn new(value: u32) -> Self {
-        Self(AtomicU32::new(value))
+    pub(super) fn new() -> Self {
+        Self(AtomicU32::new(0))
     }
 
-    pub(super) fn swap(&self, value: u32) -> u32 {
-        self.0.swap(value, Ordering::AcqRel)
+    /// Sets `bits`, and gives those that were set before.
+    pub(super) fn set(&self, bits: u32) -> u32 {
+        self.0.fetch_or(bits, Ordering::AcqRel)
     }
 
-    /// Sleeps while it holds `value`, but no longer than `timeout`; may wake early. Spurious ends
-    /// are the caller's to see.
-    pub(super) fn wait(&self, value: u32, timeout: Option<std::time::Duration>) {
-        let timeout = timeout.map(|timeout| libc::timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            // Below 10^9, whatever the width of the field.
-            tv_nsec: i32::try_from(timeout.subsec_nanos()).unwrap_or(0).into(),
+    /// Clears `bits`, and gives those that were set before.
+    pub(super) fn clear(&self, bits: u32) -> u32 {
+        self.0.fetch_and(!bits, Ordering::AcqRel)
+    }
+
+    /// If it holds `value`, sleeps until one of `bits` is woken, but no longer than `timeout`; may
+    /// wake early. Spurious ends are the caller's to see.
+    pub(super) fn wait(&self, value: u32, bits: u32, timeout: Option<std::time::Duration>) {
+        // Of the call that takes bits, the timeout is a moment: of this clock.
+        let until = timeout.map(|timeout| {
+            let now = std::time::Duration::from_nanos(monotonic_nanos());
+            let until = now.saturating_add(timeout);
+            libc::timespec {
+                tv_sec: until.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+                // Below 10^9, whatever the width of the field.
+                tv_nsec: i32::try_from(until.subsec_nanos()).unwrap_or(0).into(),
+            }
         });
-        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: the word and the timeout live through the call.
+        let until = until.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let call = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
+        let none = ptr::null::<u32>();
+        // SAFETY: the word and the moment live through the call.
         unsafe {
-            let call = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-            libc::syscall(libc::SYS_futex, self.0.as_ptr(), call, value, timeout);
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.as_ptr(),
+                call,
+                value,
+                until,
+                none,
+                bits,
+            );
         }
     }
 
-    /// Wakes the thread that sleeps on it. Async-signal-safe.
-    pub(super) fn wake(&self) {
-        let call = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    /// Wakes those who sleep for one of `bits`. Async-signal-safe.
+    pub(super) fn wake(&self, bits: u32) {
+        let call = libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG;
+        let all = c_int::MAX;
+        let none = ptr::null::<u32>();
         // SAFETY: the word lives through the call; the system only uses its address.
-        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), call, 1) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.as_ptr(),
+                call,
+                all,
+                none,
+                none,
+                bits,
+            )
+        };
     }
 }
 

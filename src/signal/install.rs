@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::error::InstallError;
 use crate::reason::{MAX_SIGNAL, Signal};
+use crate::signal::bell::Ears;
 use crate::signal::handler;
 use crate::signal::prior::{self, Prior, SIGNALS};
 use crate::signal::state::{SignalState, bit};
@@ -78,7 +79,7 @@ pub(crate) fn install(
     }
     // Only now may the listener let them in: before, they would have had their old effect.
     state.installed.store(true, Ordering::Release);
-    state.listener.ring();
+    state.bell.ring(Ears::LISTENER);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! It takes no lock, allocates nothing, logs nothing, and runs nobody's code (P12): it works when
 //! everything else is stuck.
 
+use crate::signal::bell::Ears;
 use crate::signal::state::SignalState;
 use crate::signal::{exit, handler};
 use crate::sync::Ordering;
@@ -26,15 +27,15 @@ pub(crate) fn listen(state: &SignalState) {
                 if state.installed.load(Ordering::Acquire) {
                     handler::let_in(state.signals.load(Ordering::Acquire));
                 }
-                state.listener.wait(None);
+                state.bell.wait(Ears::LISTENER, None);
             }
             Life::Forced => {
                 state.end_what_was_passed_on();
-                state.listener.wait(None);
+                state.bell.wait(Ears::LISTENER, None);
             }
             // Over, and somebody is there to go on.
             Life::Ended if owner_back || !state.settings.exit_on_timeout => {
-                state.listener.wait(None);
+                state.bell.wait(Ears::LISTENER, None);
             }
             // P15 counts from the first signal, so that a linger is watched over too.
             Life::Lingering | Life::Stopped | Life::Ended => {
@@ -44,7 +45,7 @@ pub(crate) fn listen(state: &SignalState) {
                 let end = word.when_at_latest() + state.settings.linger;
                 if lingers && now >= end {
                     if state.end_the_linger() {
-                        state.runner.ring();
+                        state.bell.ring(Ears::RUNNER);
                     }
                     continue;
                 }
@@ -60,7 +61,7 @@ pub(crate) fn listen(state: &SignalState) {
                 }
                 let next = if lingers { end.min(limit) } else { limit };
                 let left = if now < next { next.since(now) } else { SLICE };
-                state.listener.wait(Some(left.min(SLICE)));
+                state.bell.wait(Ears::LISTENER, Some(left.min(SLICE)));
             }
         }
     }

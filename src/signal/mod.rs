@@ -10,5 +10,6 @@ mod models;
 mod prior;
 pub(crate) mod state;
 
+pub(crate) use bell::Ears;
 pub use state::Escalation;
 pub(crate) use state::{SignalSettings, SignalState};

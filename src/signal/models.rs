@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::exit_policy::ExitPolicy;
 use crate::reason::{Origin, Signal, StopReason};
-use crate::signal::bell::Bell;
+use crate::signal::bell::{Bell, Ears};
 use crate::signal::handler::Seat;
 use crate::signal::listener;
 use crate::signal::state::{Answer, Escalation, OwnerWord, SignalSettings, SignalState};
@@ -270,13 +270,39 @@ fn a_bell_wakes_its_thread() {
             let bell = Arc::clone(&bell);
             thread::spawn(move || {
                 change.store(true, Ordering::Relaxed);
-                bell.ring();
+                bell.ring(Ears::OF_A_STOP);
             })
         });
         while !changes.iter().all(|change| change.load(Ordering::Relaxed)) {
-            bell.wait(None);
+            bell.wait(Ears::RUNNER, None);
         }
         for thread in ringing {
+            thread.join().unwrap();
+        }
+    });
+}
+
+/// P4: of two threads that sleep beside one bell each is woken, rung for together and alone.
+#[test]
+fn a_bell_wakes_each_of_its_threads() {
+    model(|| {
+        let bell = Arc::new(Bell::new().unwrap());
+        let rung = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let sleepers = [(Ears::RUNNER, 0), (Ears::LISTENER, 1)].map(|(ear, own)| {
+            let (bell, rung) = (Arc::clone(&bell), rung.clone());
+            thread::spawn(move || {
+                for rung in [&rung[0], &rung[own]] {
+                    while !rung.load(Ordering::Relaxed) {
+                        bell.wait(ear, None);
+                    }
+                }
+            })
+        });
+        rung[0].store(true, Ordering::Relaxed);
+        bell.ring(Ears::OF_A_STOP);
+        rung[1].store(true, Ordering::Relaxed);
+        bell.ring(Ears::LISTENER);
+        for thread in sleepers {
             thread.join().unwrap();
         }
     });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Origin, Signal};
-use crate::signal::bell::Bell;
+use crate::signal::bell::{Bell, Ears};
 use crate::signal::exit;
 use crate::signal::handler;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
@@ -81,8 +81,8 @@ pub(crate) struct SignalState {
     pub(crate) process: u32,
     /// The signals this coordinator answers to, a bit each.
     pub(crate) signals: AtomicU64,
-    pub(crate) listener: Bell,
-    pub(crate) runner: Bell,
+    /// Wakes the threads of the coordinator.
+    pub(crate) bell: Bell,
     pub(crate) emergency: EmergencyLine,
     pub(crate) owner: OwnerWord,
     /// The handlers stand.
@@ -117,7 +117,6 @@ impl Unheard {
 pub(crate) struct EmergencyLine {
     /// There is a thread to wake.
     pub(crate) armed: AtomicBool,
-    pub(crate) bell: Bell,
     /// They are called for, and have until then, in nanoseconds; 0 before that.
     pub(crate) until: AtomicU64,
     /// It has run them all.
@@ -138,11 +137,9 @@ impl SignalState {
             settings,
             process: std::process::id(),
             signals: AtomicU64::new(0),
-            listener: Bell::new()?,
-            runner: Bell::new()?,
+            bell: Bell::new()?,
             emergency: EmergencyLine {
                 armed: AtomicBool::new(false),
-                bell: Bell::new()?,
                 until: AtomicU64::new(0),
                 done: AtomicBool::new(false),
                 runner: AtomicUsize::new(0),
@@ -181,7 +178,7 @@ impl SignalState {
             {
                 let number = signal.number().unsigned_abs() as usize;
                 self.emergency.passed_on.store(number, Ordering::Release);
-                self.listener.ring();
+                self.bell.ring(Ears::LISTENER);
             }
             Answer::Force => self.end_by_force(signal),
             Answer::AtOnce => self.die(signal),
@@ -314,8 +311,7 @@ impl SignalState {
 
     /// Wakes the two threads that wait for a stop. Async-signal-safe.
     pub(crate) fn ring(&self) {
-        self.runner.ring();
-        self.listener.ring();
+        self.bell.ring(Ears::OF_A_STOP);
     }
 
     /// Lets the emergency hooks run, on their own thread, for as long as `budget` allows.
@@ -328,7 +324,7 @@ impl SignalState {
         self.emergency
             .until
             .fetch_max(deadline.nanos(), Ordering::AcqRel);
-        self.emergency.bell.ring();
+        self.bell.ring(Ears::EMERGENCY);
         while !self.emergency.done.load(Ordering::Acquire) && Tick::now() < deadline {
             handler::pause_a_millisecond();
         }

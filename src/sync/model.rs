@@ -155,37 +155,45 @@ impl<T> OnceLock<T> {
     }
 }
 
-/// The system's futex.
+/// The system's futex, as far as it is used here: each thread sleeps for one bit.
 pub(crate) struct Futex {
     word: AtomicU32,
     sleepers: Mutex<()>,
-    woken: Condvar,
+    woken: [Condvar; 3],
 }
 
 impl Futex {
-    pub(crate) fn new(value: u32) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            word: AtomicU32::new(value),
+            word: AtomicU32::new(0),
             sleepers: Mutex::new(()),
-            woken: Condvar::new(),
+            woken: Default::default(),
         }
     }
 
-    pub(crate) fn swap(&self, value: u32) -> u32 {
-        self.word.swap(value, Ordering::AcqRel)
+    pub(crate) fn set(&self, bits: u32) -> u32 {
+        self.word.fetch_or(bits, Ordering::AcqRel)
     }
 
-    pub(crate) fn wait(&self, value: u32, _: Option<Duration>) {
+    pub(crate) fn clear(&self, bits: u32) -> u32 {
+        self.word.fetch_and(!bits, Ordering::AcqRel)
+    }
+
+    pub(crate) fn wait(&self, value: u32, bit: u32, _: Option<Duration>) {
         let mut sleepers = self.sleepers.lock();
         if self.word.load(Ordering::Relaxed) == value {
-            self.woken.wait(&mut sleepers);
+            self.woken[bit.trailing_zeros() as usize].wait(&mut sleepers);
         }
     }
 
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(&self, bits: u32) {
         // As the system does: between a sleeper's look and its sleep nobody wakes.
         let _sleepers = self.sleepers.lock();
-        self.woken.notify_all();
+        for (bit, woken) in self.woken.iter().enumerate() {
+            if bits & 1 << bit != 0 {
+                woken.notify_all();
+            }
+        }
     }
 }
 

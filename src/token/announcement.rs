@@ -2,18 +2,19 @@
 //! then `on_stop`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use crate::inside;
 use crate::panic::forget_payload;
 use crate::reason::StopReason;
+use crate::slab::Taken;
 use crate::token::node::{Callback, Node};
 
 /// What is left to do after the threads and channels have been woken: user code.
 pub(crate) struct Announcement {
     wakers: Vec<Waker>,
-    callbacks: Vec<(Arc<Node>, Vec<Callback>)>,
+    callbacks: Vec<(Arc<Node>, Taken<Callback>)>,
 }
 
 impl Announcement {
@@ -24,27 +25,30 @@ impl Announcement {
             wakers: Vec::new(),
             callbacks: Vec::new(),
         };
-        let mut todo = Vec::new();
-        let wake = |todo: &mut Vec<_>, node: Arc<Node>| {
-            // Of a hundred thousand children most have nothing: they are looked at once.
-            if let Some(waiting) = node.wake() {
-                todo.push((node, waiting));
-            }
-        };
-        wake(&mut todo, Arc::clone(node));
-        while let Some((node, waiting)) = todo.pop() {
-            for child in &waiting.children {
-                if let Some(child) = child.upgrade() {
-                    child.stop_by_parent();
-                    wake(&mut todo, child);
+        let mut families = Vec::new();
+        families.extend(announcement.take(Arc::clone(node)));
+        while let Some(family) = families.pop() {
+            for child in family.filter_map(|child| child.upgrade()) {
+                // Of a hundred thousand children most have nobody.
+                if child.stop_by_parent() {
+                    families.extend(announcement.take(child));
                 }
-            }
-            announcement.wakers.extend(waiting.wakers);
-            if !waiting.callbacks.is_empty() {
-                announcement.callbacks.push((node, waiting.callbacks));
             }
         }
         announcement
+    }
+
+    /// Takes everything from a stopped node; its children are the caller's.
+    #[inline]
+    fn take(&mut self, node: Arc<Node>) -> Option<Taken<Weak<Node>>> {
+        let (children, waiting) = node.wake();
+        if let Some(mut waiting) = waiting {
+            self.wakers.extend(waiting.wakers.take());
+            if let Some(callbacks) = waiting.callbacks.take_any() {
+                self.callbacks.push((node, callbacks));
+            }
+        }
+        children
     }
 
     /// There is no user code to run.
@@ -69,13 +73,13 @@ impl Announcement {
     }
 }
 
-fn wake(wakers: Vec<Waker>) {
+pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
     }
 }
 
-fn call(callbacks: Vec<(Arc<Node>, Vec<Callback>)>) {
+fn call(callbacks: Vec<(Arc<Node>, Taken<Callback>)>) {
     for (node, callbacks) in callbacks {
         let reason = node.reason().unwrap_or(StopReason::Completed);
         for callback in callbacks {

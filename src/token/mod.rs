@@ -24,7 +24,7 @@ use crossbeam_channel::Receiver;
 use crate::error::Stopped;
 use crate::reason::StopReason;
 
-pub(crate) use announcement::Announcement;
+pub(crate) use announcement::{Announcement, wake};
 pub(crate) use deliveries::Deliveries;
 pub use future::{FutureExt, StopFuture, UntilStoppedFuture};
 pub(crate) use grace::{GraceClock, SLICE, after};

@@ -4,8 +4,10 @@
 //! 2. A node reads stopped when its own word or the word of its tree's root does (P1: two loads).
 //!    The root's word is the only one that a signal handler moves, so no thread has to be scheduled
 //!    for a whole tree to read stopped (P6).
-//! 3. Waiters register under the node's lock after having looked at the words; whoever has stopped
-//!    a node takes that lock afterwards and takes them all out. So no wake-up is lost (P4).
+//! 3. Whoever wants to be told says so in the word, and then registers under the node's lock, having
+//!    looked at the words; whoever has stopped a node takes that lock afterwards and takes them all
+//!    out. So no wake-up is lost (P4). A word that says of nobody is moved in one step: then there
+//!    is nobody to be told, and whoever comes later finds it stopped.
 //! 4. Nothing recurses: neither the stop nor the drop of a chain of children.
 //! 5. User code (wakers, `on_stop` closures, their drop code) runs with no lock held (P17).
 
@@ -21,7 +23,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::clock::Tick;
 use crate::reason::{Origin, Signal, StopReason};
 use crate::slab::{Key, Slab};
-use crate::sync::{AtomicU64, Condvar, Mutex, OnceLock, Ordering};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, OnceLock, Ordering};
 use crate::token::announcement::Announcement;
 use crate::token::deliveries::Deliveries;
 use crate::token::grace::GraceClock;
@@ -39,24 +41,25 @@ pub(crate) struct Ending {
 /// See the module.
 pub(crate) struct Node {
     word: AtomicU64,
-    /// The top of the tree; `None` at the top itself.
-    root: Option<Arc<Node>>,
-    /// `None` where it is the top of the tree: one reference does for both.
-    parent: Option<Arc<Node>>,
-    /// The place in the parent's list.
-    key: Key,
-    /// Allocated for what is first registered: most nodes never have anything.
-    shared: Mutex<Option<Box<Shared>>>,
-    stopped: Condvar,
-    /// Boxed: few ask for it, and there may be very many nodes.
-    receiver: OnceLock<Box<Receiver<Infallible>>>,
-    /// The top of everything that `to_cancellation_token` has given out (P23).
-    #[cfg(feature = "tokio")]
-    pub(crate) cancellation: OnceLock<tokio_util::sync::CancellationToken>,
-    clock: Clock,
+    place: Place,
+    /// Allocated for the first who asks for more than whether it is stopped: there may be very many
+    /// nodes, and of most of them nobody ever does.
+    shared: OnceLock<Box<Shared>>,
 }
 
-/// The stop that a tree's time counts from; only its root has one.
+/// Where in its tree a node is.
+enum Place {
+    Top(Clock),
+    Below {
+        top: Arc<Node>,
+        /// `None` where it is the top of the tree: one reference does for both.
+        parent: Option<Arc<Node>>,
+        /// The place in the parent's list.
+        key: Key,
+    },
+}
+
+/// The stop that a tree's time counts from.
 enum Clock {
     None,
     /// A coordinator: its own.
@@ -66,12 +69,29 @@ enum Clock {
 }
 
 #[derive(Default)]
-struct Shared {
+pub(crate) struct Shared {
+    told: Mutex<Told>,
+    stopped: Condvar,
+    receiver: OnceLock<Receiver<Infallible>>,
+    /// The top of everything that `to_cancellation_token` has given out (P23).
+    #[cfg(feature = "tokio")]
+    pub(crate) cancellation: OnceLock<tokio_util::sync::CancellationToken>,
+}
+
+/// What the stop said, and whom it is told.
+#[derive(Default)]
+struct Told {
     /// What `stop` said. Written under the lock before the word is moved (P2).
-    reason: Option<StopReason>,
+    reason: Option<Box<StopReason>>,
     children: Slab<Weak<Node>>,
-    wakers: Slab<Waker>,
-    callbacks: Slab<Callback>,
+    waiting: Option<Box<Waiting>>,
+}
+
+/// Who else is told. By itself, as most nodes that have anybody have children alone.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) wakers: Slab<Waker>,
+    pub(crate) callbacks: Slab<Callback>,
     /// Dropped at the stop, so that `receiver` disconnects.
     sender: Option<Sender<Infallible>>,
 }
@@ -79,42 +99,37 @@ struct Shared {
 impl Node {
     /// A tree of its own.
     pub(crate) fn root() -> Arc<Self> {
-        Arc::new(Self::new(Word::RUNNING, Clock::None))
+        Arc::new(Self::new(Word::RUNNING, Place::Top(Clock::None)))
     }
 
     /// The tree of a coordinator.
     pub(crate) fn with_ending(ending: Ending) -> Arc<Self> {
         let clock = Clock::Own(Box::new(ending));
-        Arc::new(Self::new(Word::RUNNING, clock))
+        Arc::new(Self::new(Word::RUNNING, Place::Top(clock)))
     }
 
     /// A tree that is stopped by itself, on the clock of this one.
     pub(crate) fn stage(self: &Arc<Self>) -> Arc<Self> {
         let clock = Clock::Of(Arc::clone(self));
-        Arc::new(Self::new(Word::RUNNING, clock))
+        Arc::new(Self::new(Word::RUNNING, Place::Top(clock)))
     }
 
-    /// The top of a tree.
-    fn new(word: Word, clock: Clock) -> Self {
+    fn new(word: Word, place: Place) -> Self {
         Self {
             word: AtomicU64::new(word.bits()),
-            root: None,
-            parent: None,
-            key: Key::NOBODY,
-            shared: Mutex::new(None),
-            stopped: Condvar::new(),
-            receiver: OnceLock::new(),
-            #[cfg(feature = "tokio")]
-            cancellation: OnceLock::new(),
-            clock,
+            place,
+            shared: OnceLock::new(),
         }
     }
 
     /// A node that stops with this one.
     pub(crate) fn child(self: &Arc<Self>) -> Arc<Self> {
-        let root = Arc::clone(self.root.as_ref().unwrap_or(self));
-        let parent = self.root.is_some().then(|| Arc::clone(self));
-        let mut shared = self.shared.lock();
+        let (top, parent) = match &self.place {
+            Place::Top(_) => (self, None),
+            Place::Below { top, .. } => (top, Some(Arc::clone(self))),
+        };
+        let top = Arc::clone(top);
+        let mut told = self.attend();
         // Invariant 3: after the stop nobody comes to take the child out of the list, so it is born
         // stopped. It keeps its parent all the same: the reason is there.
         let word = if self.is_stopped() {
@@ -122,17 +137,45 @@ impl Node {
         } else {
             Word::RUNNING
         };
-        let children = &mut shared.get_or_insert_default().children;
         // Where it is born stopped nobody has this key, then or later.
-        let key = children.next_key();
-        let mut node = Self::new(word, Clock::None);
-        (node.root, node.parent, node.key) = (Some(root), parent, key);
-        let node = Arc::new(node);
+        let key = told.children.next_key();
+        let node = Arc::new(Self::new(word, Place::Below { top, parent, key }));
         if !word.is_stopped() {
-            children.push(Arc::downgrade(&node));
+            told.children.push(Arc::downgrade(&node));
         }
-        drop(shared);
+        drop(told);
         node
+    }
+
+    /// The top of its tree; `None` at the top itself.
+    #[inline]
+    fn top(&self) -> Option<&Arc<Node>> {
+        match &self.place {
+            Place::Top(_) => None,
+            Place::Below { top, .. } => Some(top),
+        }
+    }
+
+    fn parent(&self) -> Option<&Arc<Node>> {
+        match &self.place {
+            Place::Top(_) => None,
+            Place::Below { top, parent, .. } => parent.as_ref().or(Some(top)),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        self.shared.get_or_init(Box::default)
+    }
+
+    /// The lock, for who wants to be told of the stop if it has not come; says first that there is
+    /// somebody (invariant 3).
+    fn attend(&self) -> MutexGuard<'_, Told> {
+        // Once a node: all steps of a word have one order, so either whoever stops it sees this,
+        // or what is looked at after it is a word that is stopped.
+        if self.word.load(Ordering::Relaxed) == Word::RUNNING.bits() {
+            self.swap(Word::RUNNING, Word::ATTENDED);
+        }
+        self.shared().told.lock()
     }
 
     #[inline]
@@ -144,25 +187,21 @@ impl Node {
     /// P1.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.word().is_stopped()
-            || self
-                .root
-                .as_ref()
-                .is_some_and(|root| root.word().is_stopped())
+        self.word().is_stopped() || self.top().is_some_and(|top| top.word().is_stopped())
     }
 
     /// The node whose stop the time counts from.
     fn timed(&self) -> &Self {
-        let root = self.root.as_deref().unwrap_or(self);
-        match &root.clock {
-            Clock::Of(coordinator) => coordinator,
-            _ => root,
+        let top = self.top().map_or(self, |top| top);
+        match &top.place {
+            Place::Top(Clock::Of(coordinator)) => coordinator,
+            _ => top,
         }
     }
 
     pub(crate) fn ending(&self) -> Option<&Ending> {
-        match &self.timed().clock {
-            Clock::Own(ending) => Some(ending),
+        match &self.timed().place {
+            Place::Top(Clock::Own(ending)) => Some(ending),
             _ => None,
         }
     }
@@ -224,7 +263,8 @@ impl Node {
         record: usize,
         now: Tick,
     ) -> bool {
-        self.swap(Word::RUNNING, Word::by_signal(life, signal, record, now))
+        let stopped = Word::by_signal(life, signal, record, now);
+        self.swap(Word::RUNNING, stopped) || self.swap(Word::ATTENDED, stopped)
     }
 
     /// Keeps a delivery for the report. Async-signal-safe.
@@ -238,10 +278,10 @@ impl Node {
     /// Decides the reason if nothing has yet; the waiters are still to be told. Gives the reason
     /// back where it came too late.
     pub(crate) fn decide(&self, reason: StopReason) -> Result<(), StopReason> {
-        let mut shared = self.shared.lock();
+        let mut told = self.shared().told.lock();
         // P2: the reason is in its place before the word can be seen.
-        let place = &mut shared.get_or_insert_default().reason;
-        let before = place.replace(reason);
+        let place = &mut told.reason;
+        let before = place.replace(Box::new(reason));
         loop {
             let word = self.word();
             match word.life() {
@@ -257,26 +297,30 @@ impl Node {
                 _ => {}
             }
             let late = std::mem::replace(place, before);
-            drop(shared);
-            return Err(late.unwrap_or(StopReason::Completed));
+            drop(told);
+            return Err(late.map_or(StopReason::Completed, |late| *late));
         }
     }
 
     /// Takes over the parent's stop where the root is stopped, so that the reason of this node is
     /// final: from then on a `stop` of its own comes too late. True: the node is stopped.
     fn inherit(&self) -> bool {
-        let Some(root) = &self.root else { return false };
-        if !root.word().is_stopped() {
-            return false;
+        let inherits = self.top().is_some_and(|top| top.word().is_stopped());
+        if inherits {
+            self.stop_by_parent();
         }
-        self.stop_by_parent();
-        true
+        inherits
     }
 
-    /// The parent is stopped.
-    pub(crate) fn stop_by_parent(&self) {
-        // Losing this race means that the node has a stop of its own already.
-        self.swap(Word::RUNNING, Word::stopped_by_parent());
+    /// The parent is stopped. True: there may be somebody to be told.
+    pub(crate) fn stop_by_parent(&self) -> bool {
+        let stopped = Word::stopped_by_parent();
+        if self.swap(Word::RUNNING, stopped) {
+            return false;
+        }
+        // Losing this race too means that the node has a stop of its own already.
+        self.swap(Word::ATTENDED, stopped);
+        true
     }
 
     /// Asks for the stop, decides the reason and tells everybody. True: this call was the first.
@@ -300,12 +344,12 @@ impl Node {
                 return None;
             }
             match word.by() {
-                By::Program => return node.shared.lock().as_ref()?.reason.clone(),
+                By::Program => return node.shared.get()?.told.lock().reason.as_deref().cloned(),
                 By::Signal => {
                     let ending = node.ending()?;
                     return Some(StopReason::Signal(ending.deliveries.received(word)));
                 }
-                By::Parent => node = node.parent.as_ref().or(node.root.as_ref())?,
+                By::Parent => node = node.parent()?,
             }
         }
     }
@@ -314,14 +358,13 @@ impl Node {
 impl Node {
     /// Takes this node out of its parent's list; the parent is the caller's to drop.
     fn unlink(&mut self) -> Option<Arc<Node>> {
-        // Both, so that what is done here is not done again.
-        let (root, parent) = (self.root.take(), self.parent.take());
-        let parent = parent.or(root)?;
-        let mut shared = parent.shared.lock();
-        let removed = shared
-            .as_mut()
-            .and_then(|shared| shared.children.remove(self.key));
-        drop(shared);
+        // So that what is done here is not done again.
+        let place = std::mem::replace(&mut self.place, Place::Top(Clock::None));
+        let Place::Below { top, parent, key } = place else {
+            return None;
+        };
+        let parent = parent.unwrap_or(top);
+        let removed = parent.shared().told.lock().children.remove(key);
         drop(removed);
         Some(parent)
     }

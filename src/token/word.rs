@@ -5,6 +5,8 @@
 //!       when (65.5 µs)     | record  | signal | by  | life
 //! ```
 //!
+//! While it runs it is all zeros, but for one bit: there may be somebody who waits.
+//!
 //! Whoever moves the word away from `Running` decides the reason (P3), and everything that the
 //! reason needs is either in the word or was written before it (P2).
 
@@ -56,6 +58,8 @@ pub(crate) const NO_RECORD: usize = 31;
 
 impl Word {
     pub(crate) const RUNNING: Self = Self(0);
+    /// Running, and there may be somebody who wants to be told of the stop.
+    pub(crate) const ATTENDED: Self = Self(1 << BY_SHIFT);
 
     #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -154,5 +158,9 @@ mod tests {
         assert!(now.since(word.when()).as_nanos() < 1 << UNIT);
         assert!(word.when() <= now && now <= word.when_at_latest());
         assert_eq!(Word::from_bits(0), Word::RUNNING);
+        for word in [Word::RUNNING, Word::ATTENDED] {
+            assert_eq!(word.life(), Life::Running);
+            assert!(!word.is_stopped());
+        }
     }
 }

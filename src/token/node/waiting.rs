@@ -8,18 +8,15 @@ use std::sync::Weak;
 use std::task::Waker;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-use crate::slab::Key;
-use crate::token::node::{Callback, Node};
+use crate::slab::{Key, Taken};
+use crate::token::node::{Callback, Node, Told, Waiting};
 
-/// What a stopped node still had to wake.
-pub(crate) struct Waiting {
-    pub(crate) children: Vec<Weak<Node>>,
-    pub(crate) wakers: Vec<Waker>,
-    pub(crate) callbacks: Vec<Callback>,
-    /// Dropped with this, so that the channel disconnects.
-    _sender: Option<Sender<Infallible>>,
+impl Told {
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
 }
 
 impl Node {
@@ -28,13 +25,14 @@ impl Node {
         if self.is_stopped() {
             return true;
         }
-        let mut shared = self.shared.lock();
+        let stopped = &self.shared().stopped;
+        let mut told = self.attend();
         // The event beats the deadline: look at it first, every time.
         while !self.is_stopped() {
             match deadline {
-                None => self.stopped.wait(&mut shared),
+                None => stopped.wait(&mut told),
                 Some(deadline) => {
-                    if self.stopped.wait_until(&mut shared, deadline).timed_out() {
+                    if stopped.wait_until(&mut told, deadline).timed_out() {
                         return self.is_stopped();
                     }
                 }
@@ -44,28 +42,28 @@ impl Node {
     }
 
     pub(crate) fn receiver(&self) -> &Receiver<Infallible> {
-        self.receiver.get_or_init(|| {
+        self.shared().receiver.get_or_init(|| {
             let (sender, receiver) = crossbeam_channel::bounded(0);
-            let mut shared = self.shared.lock();
+            let mut told = self.attend();
             let late = if self.is_stopped() {
                 Some(sender)
             } else {
-                shared.get_or_insert_default().sender.replace(sender)
+                told.waiting().sender.replace(sender)
             };
-            drop(shared);
+            drop(told);
             drop(late);
-            Box::new(receiver)
+            receiver
         })
     }
 
     /// Keeps `waker` until the stop; `None` when the node is stopped already.
     pub(crate) fn add_waker(&self, waker: &Waker, old: Option<Key>) -> Option<Key> {
         let waker = waker.clone();
-        let mut shared = self.shared.lock();
+        let mut told = self.attend();
         if self.is_stopped() {
             return None;
         }
-        let wakers = &mut shared.get_or_insert_default().wakers;
+        let wakers = &mut told.waiting().wakers;
         let replaced;
         let key;
         if let Some((place, old)) =
@@ -77,59 +75,57 @@ impl Node {
             key = wakers.push(waker);
             replaced = None;
         }
-        drop(shared);
+        drop(told);
         // Invariant 5: a waker may run code when it is dropped.
         drop(replaced);
         Some(key)
     }
 
     pub(crate) fn remove_waker(&self, key: Key) {
-        let removed = self
-            .shared
-            .lock()
-            .as_mut()
-            .and_then(|shared| shared.wakers.remove(key));
+        let mut told = self.shared().told.lock();
+        let waiting = told.waiting.as_mut();
+        let removed = waiting.and_then(|waiting| waiting.wakers.remove(key));
+        drop(told);
         drop(removed);
     }
 
     /// Keeps `callback` until the stop; gives it back when the node is stopped already.
     pub(crate) fn add_callback(&self, callback: Callback) -> Result<Key, Callback> {
-        let mut shared = self.shared.lock();
+        let mut told = self.attend();
         if self.is_stopped() {
             return Err(callback);
         }
-        Ok(shared.get_or_insert_default().callbacks.push(callback))
+        Ok(told.waiting().callbacks.push(callback))
     }
 
     pub(crate) fn remove_callback(&self, key: Key) {
-        let removed = self
-            .shared
-            .lock()
-            .as_mut()
-            .and_then(|shared| shared.callbacks.remove(key));
+        let mut told = self.shared().told.lock();
+        let waiting = told.waiting.as_mut();
+        let removed = waiting.and_then(|waiting| waiting.callbacks.remove(key));
+        drop(told);
         drop(removed);
     }
 
     /// An `on_stop` closure waits for the stop.
     pub(crate) fn has_callbacks(&self) -> bool {
-        let shared = self.shared.lock();
-        shared
-            .as_ref()
-            .is_some_and(|shared| !shared.callbacks.is_empty())
+        let told = self.shared().told.lock();
+        let waiting = told.waiting.as_ref();
+        waiting.is_some_and(|waiting| !waiting.callbacks.is_empty())
     }
 
     /// Wakes the threads and channels of a stopped node; the rest is handed out.
-    pub(crate) fn wake(&self) -> Option<Waiting> {
-        let mut shared = self.shared.lock();
-        let waiting = shared.as_mut().map(|shared| Waiting {
-            children: shared.children.take(),
-            wakers: shared.wakers.take(),
-            callbacks: shared.callbacks.take(),
-            _sender: shared.sender.take(),
-        });
-        drop(shared);
+    #[inline]
+    pub(crate) fn wake(&self) -> (Option<Taken<Weak<Node>>>, Option<Box<Waiting>>) {
+        let shared = self.shared();
+        let mut told = shared.told.lock();
+        let children = told.children.take_any();
+        let mut waiting = told.waiting.take();
+        drop(told);
         // P4: after the lock, or a waiter between its look and its wait would sleep for ever.
-        self.stopped.notify_all();
-        waiting
+        shared.stopped.notify_all();
+        if let Some(waiting) = &mut waiting {
+            waiting.sender = None;
+        }
+        (children, waiting)
     }
 }
