@@ -1,34 +1,22 @@
 //! Settings, and their defaults.
 
-use std::fmt::Display;
-use std::io::Write;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::process::{ExitCode, Termination};
-use std::sync::{Arc, OnceLock};
+use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "console")]
-use crate::console::{self, Console};
+use crate::console::Console;
 use crate::coordinator::ShutdownCoordinator;
 use crate::error::InstallError;
 use crate::exit_policy::ExitPolicy;
-use crate::reason::{Signal, StopReason};
-use crate::report::Outcome;
-use crate::shutdown::{Aside, Core, Settings, bounded_by};
-use crate::signal::{Escalation, SignalSettings};
-use crate::stopped_probe;
-use crate::{panic, signal};
+use crate::reason::Signal;
+use crate::shutdown::{Core, Settings};
+use crate::signal::{self, Escalation, SignalSettings};
 
 const GRACE: Duration = Duration::from_secs(25);
 const CLEANUP_RESERVE: Duration = Duration::from_secs(5);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const DEBOUNCE: Duration = Duration::from_millis(300);
-
-/// A stderr that nobody reads may hold up a failed installation for so long.
-const SHOW: Duration = Duration::from_secs(1);
-
-/// Those who are told the report wait so long for the error to be shown.
-const BEFORE_LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// How a program is shut down. Made by [`ShutdownCoordinator::builder`]; ends in
 /// [`install`](Self::install) or [`run`](Self::run).
@@ -232,7 +220,14 @@ impl ShutdownBuilder {
         self.install_at(Location::caller())
     }
 
-    fn install_at(
+    /// Where the console is all that shows a report.
+    #[cfg(feature = "console")]
+    pub(crate) fn console_with_whole_report(mut self) -> Self {
+        self.console = self.console.map(Console::with_whole_report);
+        self
+    }
+
+    pub(crate) fn install_at(
         self,
         location: &'static Location<'static>,
     ) -> Result<ShutdownCoordinator, InstallError> {
@@ -274,110 +269,6 @@ impl ShutdownBuilder {
         }
         Ok(coordinator)
     }
-
-    /// Runs a whole program: installs, calls `f`, and whatever way `f` ends, goes through the whole
-    /// shutdown and gives the exit code.
-    ///
-    /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and
-    /// is status 1, unless it is or shows [`Stopped`](crate::Stopped). A report that is not clean
-    /// is shown on stderr too. A panic is 101, a failed installation 1. The [`ExitPolicy`] has the
-    /// last word; where it says to die by the signal, `run` does not return.
-    ///
-    /// ```no_run
-    /// use std::process::ExitCode;
-    /// use std::time::Duration;
-    ///
-    /// fn main() -> ExitCode {
-    ///     winddown::ShutdownCoordinator::builder().run(|shutdown| {
-    ///         let token = shutdown.token();
-    ///         loop {
-    ///             token.sleep(Duration::from_secs(1))?;
-    ///             println!("one more");
-    ///         }
-    ///         # #[allow(unreachable_code)]
-    ///         Ok::<_, winddown::Stopped>(())
-    ///     })
-    /// }
-    /// ```
-    #[track_caller]
-    pub fn run<R, E: Display>(
-        self,
-        f: impl FnOnce(&ShutdownCoordinator) -> Result<R, E>,
-    ) -> ExitCode {
-        #[cfg(feature = "console")]
-        let this = Self {
-            console: self.console.map(Console::with_whole_report),
-            ..self
-        };
-        #[cfg(not(feature = "console"))]
-        let this = self;
-        let coordinator = match this.install_at(Location::caller()) {
-            Ok(coordinator) => coordinator,
-            Err(error) => {
-                bounded_by("winddown-stderr", SHOW, move || show(&error.to_string()));
-                return ExitCode::FAILURE;
-            }
-        };
-        let shown = Arc::new(OnceLock::<Aside>::new());
-        let said = Arc::clone(&shown);
-        let core = Arc::downgrade(coordinator.core());
-        coordinator.on_report(move |report| {
-            // The error comes first, and the program's own last words are the last. Not for long: a
-            // stderr that nobody reads must not keep those from being called.
-            if let Some(said) = said.get() {
-                said.wait(BEFORE_LAST_WORDS);
-            }
-            if let Some(core) = core.upgrade().filter(|core| core.has_console()) {
-                core.wait_for_console(BEFORE_LAST_WORDS);
-            } else if report.outcome() != Outcome::Clean {
-                // Nobody is left to tell when this fails.
-                let _ = writeln!(std::io::stderr(), "{report}");
-            }
-        });
-        // The value of an Ok and the drop code of an Err are the program's too.
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            f(&coordinator)
-                .map(drop)
-                .map_err(|error| panic::show_and_drop(error, stopped_probe::show))
-        }));
-        match ended {
-            Ok(Ok(())) => {}
-            // A `Stopped` of a child that was stopped by itself is an error like any other.
-            Ok(Err((_, true))) if coordinator.core().node.is_stopped() => {}
-            Ok(Err((error, _))) => {
-                coordinator.core().stop(StopReason::Failed {
-                    error: error.clone(),
-                });
-                if let Ok(aside) = Aside::start("winddown-stderr", move || show(&error)) {
-                    let _ = shown.set(aside);
-                }
-            }
-            Err(payload) => {
-                let message = panic::message(payload);
-                coordinator.core().stop(StopReason::Panicked { message });
-            }
-        }
-        #[cfg(feature = "console")]
-        if let (Some(shown), Some(_)) = (shown.get(), coordinator.core().settings.console) {
-            // Its last line comes after that.
-            shown.wait(console::PATIENCE);
-        }
-        let report = coordinator.shutdown();
-        if let Some(shown) = shown.get() {
-            shown.wait(coordinator.core().time_for_last_words());
-        }
-        // The program ends in any case, and as the report says.
-        let _ = coordinator.core().signals.take_unheard();
-        drop(coordinator);
-        report.report()
-    }
-}
-
-/// Shows an error. For a thread of its own: a stderr that is a full pipe must not hold up the
-/// shutdown.
-fn show(error: &str) {
-    // Nobody is left to tell when this fails.
-    let _ = writeln!(std::io::stderr(), "Error: {error}");
 }
 
 /// Not those that the system keeps for itself, and not those that report a fault of the program:

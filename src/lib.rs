@@ -197,6 +197,7 @@ mod panic;
 mod property;
 mod reason;
 mod report;
+mod run;
 #[cfg(feature = "tokio")]
 mod runtime;
 mod said;

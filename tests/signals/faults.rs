@@ -29,6 +29,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("exit hangs", exit_hangs),
     ("last words hang", last_words_hang),
     ("error for a full stderr", error_for_a_full_stderr),
+    ("own last words", own_last_words),
     ("stop signal", stop_signal),
 ];
 
@@ -47,6 +48,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         an_exit_hung_in_atexit_is_ended_in_time,
         last_words_that_hang_share_one_limit,
         an_error_for_a_full_stderr_is_told_by_the_status,
+        a_full_stderr_keeps_nobody_from_being_told_the_report,
         a_stop_signal_ends_and_does_not_stop,
     ]
 }
@@ -370,6 +372,31 @@ fn an_error_for_a_full_stderr_is_told_by_the_status() {
             .start()
             .end()
             .assert(End::Code(1), &[])
+            .assert_within(GRACE + PROMPT);
+    }
+}
+
+fn own_last_words(how: &str) -> ExitCode {
+    fill_stderr();
+    quick().grace_period(GRACE).run(|shutdown| {
+        shutdown.on_report(|_| tell("told"));
+        match how {
+            "late" => shutdown.hook("hangs", || -> () { hang() }),
+            _ => shutdown.hook("fails", || Err::<(), _>("nobody reads this")),
+        };
+        Err::<(), _>("nor this")
+    })
+}
+
+/// P15: the report that is not clean, and the error, are for stderr; the program's own last words are for whoever it tells.
+fn a_full_stderr_keeps_nobody_from_being_told_the_report() {
+    for (how, code) in [("in time", 1), ("late", 124)] {
+        Launch::new("own last words")
+            .argument(how)
+            .unread_stderr()
+            .start()
+            .end()
+            .assert(End::Code(code), &["told"])
             .assert_within(GRACE + PROMPT);
     }
 }
