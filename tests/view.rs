@@ -11,15 +11,15 @@ mod common;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use common::{FAR, bounded, embedded};
 use crossbeam_channel::Receiver;
 use winddown::{
-    Event, Holder, HookOutcome, Interruption, Outcome, Phase, Signal, Snapshot, StillHere,
-    StopReason,
+    Event, Holder, HookOutcome, Interruption, Outcome, Phase, ShutdownCoordinator, Signal,
+    Snapshot, StillHere, StopReason,
 };
 
 #[track_caller]
@@ -42,6 +42,34 @@ fn until(events: &Receiver<Event>, wanted: impl Fn(&Event) -> bool) -> Vec<Event
             return seen;
         }
     }
+}
+
+/// What hangs while it is handed back is told as anything that is late.
+#[test]
+fn a_late_hand_back_is_told() {
+    let shutdown = ShutdownCoordinator::builder()
+        .signals([])
+        .grace_period(FAR)
+        .cleanup_reserve(FAR) // the drain has no time, the hand-back half of it
+        .install()
+        .unwrap();
+    let events = shutdown.events();
+    let (told, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let jobs = shutdown.in_flight("jobs").on_interrupted(move |_| {
+        wait.lock().unwrap().recv_timeout(FAR).unwrap();
+    });
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let ending = thread::spawn(move || shutdown.shutdown());
+    let seen = until(&events, |event| matches!(event, Event::Waiting(_)));
+    let Some(Event::Waiting(late)) = seen.last() else {
+        unreachable!("it is the last")
+    };
+    assert_eq!(find(late, "jobs").holder(), Holder::Item);
+    told.send(()).unwrap();
+    drop(item);
+    let report = bounded(move || ending.join().unwrap());
+    assert_eq!(report.handed_back(), 1, "{report}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::inside;
 use crate::panic::forget_payload;
+use crate::shutdown::teller::Teller;
 use crate::shutdown::{Core, aside};
 use crate::sync::{Condvar, Mutex};
 use crate::token::SLICE;
@@ -35,8 +36,14 @@ struct State {
     alive: bool,
 }
 
-/// Makes all `calls`, and waits until nothing is in flight any more, but not beyond `until`.
-pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick) {
+/// Makes all `calls`, and waits until nothing is in flight any more, and all others have come back
+/// too, but not beyond `until`.
+pub(super) fn hand_back(
+    core: &Arc<Core>,
+    calls: Vec<HandBackCall>,
+    until: Tick,
+    teller: &mut Teller,
+) {
     let queue = Arc::new(Queue {
         state: Mutex::new(State {
             calls: calls.into(),
@@ -46,7 +53,7 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
         }),
         changed: Condvar::new(),
     });
-    while let Some(generation) = queue.oversee(core, until) {
+    while let Some(generation) = queue.oversee(core, until, teller) {
         let (id, working) = (core.id, Arc::clone(&queue));
         let work = move |most| working.work(id, generation, most);
         if aside::start("winddown-hand-back", {
@@ -67,14 +74,14 @@ pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<HandBackCall>, until: Tick)
     core.work.drain(
         until,
         || core.signals.owner.is_here() && core.work.has_no_items(),
-        || core.systemd.look(core),
+        || teller.look(core),
     );
 }
 
 impl Queue {
     /// Waits until a thread is needed, and says for which generation. `None`: all calls have
     /// returned, or the time is over.
-    fn oversee(&self, core: &Core, until: Tick) -> Option<u64> {
+    fn oversee(&self, core: &Core, until: Tick, teller: &mut Teller) -> Option<u64> {
         let mut state = self.state.lock();
         loop {
             let now = core.node.now();
@@ -97,7 +104,7 @@ impl Queue {
             self.changed
                 .wait_for(&mut state, until.since(now).min(part).min(SLICE));
             drop(state);
-            core.systemd.look(core);
+            teller.look(core);
             state = self.state.lock();
         }
     }

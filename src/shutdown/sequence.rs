@@ -110,12 +110,12 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
     stages::stop(core, until, teller);
     let others = || core.signals.owner.is_here() && !core.is_calling_on_stop();
     core.work.drain(until, others, || teller.look(core));
-    abort(core, until, deadline);
+    abort(core, until, deadline, teller);
     if !core.work.has_no_items() {
         let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
         // Where all that is left belongs to stages whose own time is over, it is early.
         let slice_end = (core.node.now().min(until) + slice).min(deadline);
-        hand_back(core, core.work.interrupt(), slice_end);
+        hand_back(core, core.work.interrupt(), slice_end, teller);
     }
     core.signals.owner.is_here()
 }
@@ -123,14 +123,14 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
 /// Ends the tasks that can be ended from outside, and waits until they have: what a dropped future
 /// held, items among it, is then handed back by nobody else (P20). They have half of the hand-back
 /// slice; those that commit, all of it.
-fn abort(core: &Core, until: Tick, deadline: Tick) {
+fn abort(core: &Core, until: Tick, deadline: Tick, teller: &mut Teller) {
     if core.work.abort() {
         let slice = (core.settings.cleanup_reserve / 4).min(core.settings.grace);
         let until = (core.node.now().min(until) + slice).min(deadline);
         // The owner too: one that awaits them comes back a moment after the last of them.
         let owner = || core.signals.owner.is_here();
         core.work
-            .wait_for_aborted(until, owner, || core.systemd.look(core));
+            .wait_for_aborted(until, owner, || teller.look(core));
     }
 }
 
