@@ -258,7 +258,7 @@ impl ShutdownBuilder {
             console: self.console,
         };
         let core = Core::new(settings, location).map_err(InstallError::Wakeup)?;
-        let coordinator = ShutdownCoordinator::start(Arc::new(core))?;
+        let coordinator = ShutdownCoordinator::start(&Arc::new(core))?;
         if with_signals {
             signal::install::install(
                 &coordinator.core().signals,

@@ -12,7 +12,7 @@ use crate::handle::ShutdownHandle;
 use crate::inside;
 use crate::reason::StopReason;
 use crate::report::ShutdownReport;
-use crate::shutdown::{self, Core, ReportFuture};
+use crate::shutdown::{self, Core, ReportFuture, Runner};
 use crate::signal::{Ears, handler, install, listener};
 use crate::sync::Ordering;
 
@@ -71,14 +71,18 @@ impl ShutdownCoordinator {
     }
 
     /// Starts the threads; the handlers are the caller's to install.
-    pub(crate) fn start(core: Arc<Core>) -> Result<Self, InstallError> {
+    pub(crate) fn start(core: &Arc<Core>) -> Result<Self, InstallError> {
         let mut coordinator = Self {
-            handle: ShutdownHandle::new(Arc::clone(&core)),
+            handle: ShutdownHandle::new(Arc::clone(core)),
             threads: Vec::new(),
         };
         let signals = Arc::clone(&core.signals);
         coordinator.thread("winddown-watch", move || listener::listen(&signals))?;
-        coordinator.thread("winddown-runner", move || shutdown::run(&core))?;
+        core.runner_is(Runner::AtWork);
+        let runs = Arc::clone(core);
+        coordinator
+            .thread("winddown-runner", move || shutdown::run(&runs))
+            .inspect_err(|_| core.runner_is(Runner::Elsewhere))?;
         Ok(coordinator)
     }
 
@@ -99,10 +103,13 @@ impl ShutdownCoordinator {
         }
     }
 
-    /// The installation failed: nothing has begun, so there is nothing to end.
+    /// The installation failed: nothing has begun, so there is nothing to end. What a signal may
+    /// have begun meanwhile has nobody to wait for.
     pub(crate) fn refuse(&self) {
-        self.core().signals.released.store(true, Ordering::Release);
-        self.core().signals.ring();
+        let signals = &self.core().signals;
+        signals.owner.come_back();
+        signals.released.store(true, Ordering::Release);
+        signals.ring();
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -231,11 +238,12 @@ impl Drop for ShutdownCoordinator {
                 handler::as_before(signal);
             }
         }
-        if inside::is_inside(core.id) || core.is_runner_away() {
+        // P15: a runner that has had to run user code itself may be kept there.
+        if inside::is_inside(core.id) || !core.wait_for_the_runner() {
             return;
         }
         for thread in std::mem::take(&mut self.threads) {
-            // Neither of the two runs user code, so neither panics, and both end at once.
+            // Neither of the two panics, and both end at once.
             let _ = thread.join();
         }
     }

@@ -244,6 +244,22 @@ fn a_coordinator_that_is_dropped_in_its_own_task_ends() {
     calls.recv_timeout(FAR).unwrap();
 }
 
+/// P17, P18: who asks while the report is being told gets it.
+#[test]
+fn p17_whoever_is_told_the_report_and_asks_gets_it() {
+    let shutdown = Arc::new(embedded().install().unwrap());
+    shutdown.hook("close", || ());
+    let (told, tell) = mpsc::channel();
+    let asks = Arc::downgrade(&shutdown);
+    shutdown.on_report(move |_| told.send(asks.upgrade().unwrap().wait()).unwrap());
+    let ending = Arc::clone(&shutdown);
+    let report = bounded(move || ending.shutdown());
+    let asked = tell.recv_timeout(FAR).unwrap();
+    assert!(asked.is_final());
+    assert_eq!(asked.to_string(), report.to_string());
+    assert_eq!(asked.hooks().len(), 1);
+}
+
 #[test]
 fn p23_coordinators_that_come_and_go_leave_no_threads() {
     let threads = || {

@@ -11,7 +11,7 @@ use crate::inside;
 use crate::panic::forget_payload;
 use crate::reason::{Phase, StopReason};
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
-use crate::shutdown::sequence::{Verdict, discard};
+use crate::shutdown::sequence::discard;
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Aside, Core, LastWords, aside, stages};
 use crate::signal::Ears;
@@ -61,11 +61,7 @@ impl Core {
         discard(self.id, self.hooks.close_now());
         self.skip_last_steps();
         stages::stop_without_a_turn(self);
-        let verdict = Verdict {
-            timed_out: true,
-            callbacks_left: false,
-        };
-        self.conclude(&verdict, None)
+        self.conclude(true, None)
     }
 
     /// For an owner that awaits it: makes the report where the time is over and nobody makes it
@@ -79,7 +75,9 @@ impl Core {
     }
 
     /// Makes the report final, and tells it. If somebody else does so already, waits for theirs.
-    pub(crate) fn conclude(&self, verdict: &Verdict, teller: Option<Teller>) -> ShutdownReport {
+    ///
+    /// `timed_out`: the owner did not come back for the drain, or hooks were left without time.
+    pub(crate) fn conclude(&self, timed_out: bool, teller: Option<Teller>) -> ShutdownReport {
         let words = {
             let mut progress = self.progress.lock();
             while progress.concluding {
@@ -91,12 +89,13 @@ impl Core {
             progress.concluding = true;
             std::mem::take(&mut progress.last_words)
         };
-        let report = self.make(Some(verdict));
-        // From here on a second signal no longer forces a shutdown that is under way, or it has
-        // forced this one already.
+        let report = self.make(Some(timed_out));
+        // P8: ended and forced are one decision. What has been forced is told to nobody.
         if !self.node.advance(Life::Stopped, Life::Ended) {
             park_for_ever();
         }
+        // P17: for those who are told, and ask.
+        self.progress.lock().made = Some(report.clone());
         // One limit for everybody who is told (P15).
         let until = Tick::now() + self.time_for_last_words();
         self.systemd.ended(self, &report);
@@ -211,23 +210,24 @@ impl Core {
 
     /// What has happened so far; the final report, where there is one.
     pub(super) fn so_far(&self) -> ShutdownReport {
-        if let Some(report) = &self.progress.lock().report {
-            return report.clone();
-        }
-        self.make(None)
+        let progress = self.progress.lock();
+        let made = progress.report.as_ref().or(progress.made.as_ref()).cloned();
+        drop(progress);
+        made.unwrap_or_else(|| self.make(None))
     }
 
-    /// With a verdict it is final.
-    fn make(&self, verdict: Option<&Verdict>) -> ShutdownReport {
+    /// With `timed_out` it is final.
+    fn make(&self, timed_out: Option<bool>) -> ShutdownReport {
+        let is_final = timed_out.is_some();
         let word = self.node.word();
         let later = self
             .node
             .ending()
             .map(|ending| ending.deliveries.later(word))
             .unwrap_or_default();
-        let hooks = self.hooks.reports(verdict.is_some());
+        let hooks = self.hooks.reports(is_final);
         let (stop, _) = self.span();
-        let mut drained = self.work.reports(verdict.is_some());
+        let mut drained = self.work.reports(is_final);
         // After all rows, so that none ends later than the whole.
         let took = self.node.now().since(stop);
         let mut left = |name: Cow<'static, str>, holder| {
@@ -241,19 +241,19 @@ impl Core {
                 stage: None,
             });
         };
-        if let Some(verdict) = verdict {
+        if is_final {
             if !self.signals.owner.is_here() {
                 left(self.owner.clone(), Holder::Owner);
             }
-            if verdict.callbacks_left {
+            if self.is_calling_on_stop() {
                 left(Cow::Borrowed("on_stop closures"), Holder::Callbacks);
             }
         }
         ShutdownReport::new(Inner {
             reason: self.node.reason().unwrap_or(StopReason::Completed),
             later,
-            is_final: verdict.is_some(),
-            timed_out: verdict.is_some_and(|verdict| verdict.timed_out),
+            is_final,
+            timed_out: timed_out.unwrap_or(false),
             hooks,
             drained,
             handed_back: self.work.handed_back(),

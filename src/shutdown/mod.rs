@@ -86,18 +86,30 @@ pub(crate) struct Core {
     cleaning: AtomicBool,
     /// Announcements whose wakers and `on_stop` closures are being called.
     calling: AtomicUsize,
-    /// The runner is running user code itself, as no other thread could be had.
-    runner_away: AtomicBool,
     /// The thread that shows the shutdown to whoever watches.
     console: OnceLock<Aside>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
 
+/// Where the thread is that runs the shutdown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// Not started, or gone.
+    #[default]
+    Elsewhere,
+    AtWork,
+    /// In user code, as no other thread could be had for that.
+    Away,
+}
+
 /// What is decided about the report.
 #[derive(Default)]
 struct Progress {
+    runner: Runner,
     report: Option<ShutdownReport>,
+    /// The same, while those who are told it before all others are told.
+    made: Option<ShutdownReport>,
     /// Somebody is making it.
     concluding: bool,
     /// The owner did not wait for it.
@@ -140,7 +152,6 @@ impl Core {
             installed: Tick::now(),
             cleaning: AtomicBool::new(false),
             calling: AtomicUsize::new(0),
-            runner_away: AtomicBool::new(false),
             console: OnceLock::new(),
             progress: Mutex::new(Progress::default()),
             changed: Condvar::new(),
@@ -194,10 +205,5 @@ impl Core {
 
     pub(crate) fn is_calling_on_stop(&self) -> bool {
         self.calling.load(Ordering::Acquire) > 0
-    }
-
-    /// The runner is stuck in user code and may never come back.
-    pub(crate) fn is_runner_away(&self) -> bool {
-        self.runner_away.load(Ordering::Acquire)
     }
 }

@@ -14,13 +14,18 @@ use crate::reason::Phase;
 use crate::shutdown::ending::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Core, aside, linger, stages};
+use crate::shutdown::{Core, Runner, aside, linger, stages};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::{Announcement, after};
 
 /// The runner's life.
 pub(crate) fn run(core: &Arc<Core>) {
+    run_to_the_end(core);
+    core.runner_is(Runner::Elsewhere);
+}
+
+fn run_to_the_end(core: &Arc<Core>) {
     let mut teller = Teller::silent();
     if !linger::until_stop(core, &mut teller) {
         return;
@@ -40,17 +45,14 @@ pub(crate) fn run(core: &Arc<Core>) {
     core.cleaning.store(true, Ordering::Release);
     Teller::phase(core, Phase::Cleaning);
     let (cleaned, left) = clean(core, &mut teller);
-    core.do_last_steps(!in_time || !cleaned);
+    let timed_out = !in_time || !cleaned;
+    core.do_last_steps(timed_out);
     if !left.is_empty() {
         // They had no time as hooks, and their closures are on the stack's remains: a terminal is
         // put back all the same.
         core.signals.run_emergency_hooks(after::EMERGENCY);
     }
-    let verdict = Verdict {
-        timed_out: !in_time || !cleaned,
-        callbacks_left: core.is_calling_on_stop(),
-    };
-    let report = core.conclude(&verdict, Some(teller));
+    let report = core.conclude(timed_out, Some(teller));
     let owner = &core.signals.owner;
     // One that awaits it has been woken, and has the time until the watchdog looks.
     if core.settings.signals.exit_on_timeout && !owner.awaits_report() && owner.give_up() {
@@ -67,14 +69,6 @@ pub(crate) fn run(core: &Arc<Core>) {
         };
         let _ = aside::start("winddown-drop", let_go).map_err(std::mem::forget);
     }
-}
-
-/// What the sequence knows that is in nobody's list.
-pub(crate) struct Verdict {
-    /// The owner did not come back for the drain, or hooks were left without time.
-    pub(crate) timed_out: bool,
-    /// `on_stop` closures or wakers are still being called.
-    pub(crate) callbacks_left: bool,
 }
 
 /// Wakes the futures and calls the `on_stop` closures, beside the drain, which waits for them. The
@@ -169,9 +163,23 @@ impl Core {
 
     /// Runs user code on the runner, as there is no other thread.
     pub(crate) fn away(&self, f: impl FnOnce()) {
-        self.runner_away.store(true, Ordering::Release);
+        self.runner_is(Runner::Away);
         f();
-        self.runner_away.store(false, Ordering::Release);
+        self.runner_is(Runner::AtWork);
+    }
+
+    pub(crate) fn runner_is(&self, runner: Runner) {
+        self.progress.lock().runner = runner;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the runner has left. False: it is in user code, and may never come back.
+    pub(crate) fn wait_for_the_runner(&self) -> bool {
+        let mut progress = self.progress.lock();
+        while progress.runner == Runner::AtWork {
+            self.changed.wait(&mut progress);
+        }
+        progress.runner == Runner::Elsewhere
     }
 
     fn wake_waiters(&self) {

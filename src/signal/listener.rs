@@ -50,11 +50,7 @@ pub(crate) fn listen(state: &SignalState) {
                     continue;
                 }
                 let limit = ending.clock.deadline(stop) + after::WATCHDOG;
-                // An owner that has the report already is not taken along.
-                let mine = now >= limit
-                    && state.settings.exit_on_timeout
-                    && (word.life() != Life::Ended || state.owner.give_up());
-                if mine && state.node.advance(Life::Lingering, Life::Forced) {
+                if now >= limit && state.settings.exit_on_timeout && state.give_up_on(word) {
                     let death = state.death_by_timeout();
                     state.run_emergency_hooks(after::WATCHDOG_EMERGENCY);
                     exit::now(death);

@@ -155,6 +155,25 @@ fn ended_or_forced_is_one_decision() {
     });
 }
 
+/// P15, P8: the watchdog does not end a process whose owner has the report.
+#[test]
+fn an_owner_with_a_report_is_not_taken_along() {
+    model_with(3, || {
+        let state = state(Duration::ZERO);
+        deliver(&state, Signal::TERM, 0);
+        let watching = Arc::clone(&state);
+        let watchdog = thread::spawn(move || {
+            let word = watching.node.word();
+            watching.give_up_on(word)
+        });
+        let came_back = state.owner.come_back();
+        let ended = state.node.advance(Life::Stopped, Life::Ended);
+        let given_up = watchdog.join().unwrap();
+        assert!(!(came_back && ended && given_up));
+        assert!(ended || given_up);
+    });
+}
+
 /// P7, P8: a linger is ended once, and a second signal that does it has a window of its own: it
 /// does not force too, nor does what comes with it.
 #[test]

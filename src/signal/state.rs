@@ -14,7 +14,7 @@ use crate::signal::bell::{Bell, Ears};
 use crate::signal::exit;
 use crate::signal::handler;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::token::{By, Life, Node};
+use crate::token::{By, Life, Node, Word};
 
 /// What a further signal does, once the first has asked for the stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -293,6 +293,12 @@ impl SignalState {
     /// True: this call did it, and so stopped the token. Async-signal-safe.
     pub(crate) fn end_the_linger(&self) -> bool {
         self.node.advance(Life::Lingering, Life::Stopped)
+    }
+
+    /// The time is over: the process is ended where it stands still at `word`. True: this call has
+    /// decided it. An owner that has the report already is not taken along.
+    pub(crate) fn give_up_on(&self, word: Word) -> bool {
+        (word.life() != Life::Ended || self.owner.give_up()) && self.node.force(word)
     }
 
     /// Whether a signal that is delivered at `now` would be the one that forces the shutdown to

@@ -35,7 +35,7 @@ pub use on_stop::OnStop;
 pub use stream::{StreamExt, UntilStoppedStream};
 #[cfg(test)]
 pub(crate) use word::NO_RECORD;
-pub(crate) use word::{By, Life};
+pub(crate) use word::{By, Life, Word};
 
 /// Asks for a stop.
 ///

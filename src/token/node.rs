@@ -255,6 +255,11 @@ impl Node {
         }
     }
 
+    /// Moves the word to `Forced` if it is still this one. True: this call did it.
+    pub(crate) fn force(&self, word: Word) -> bool {
+        self.swap(word, word.moved_to(Life::Forced))
+    }
+
     /// A signal decides the reason, if nothing has yet. Async-signal-safe.
     pub(crate) fn stop_by_signal(
         &self,

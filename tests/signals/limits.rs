@@ -36,6 +36,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         without_threads_the_watchdog_ends_a_hung_hook,
         without_threads_an_installation_is_refused,
         without_threads_the_last_words_are_said,
+        without_threads_last_words_that_hang_hold_up_no_drop,
         the_owner_reports_all_where_the_runner_is_stuck,
     ]
 }
@@ -304,13 +305,17 @@ fn last_words(how: &str) -> ExitCode {
     let shutdown = quick().grace_period(GRACE).install().unwrap();
     let captured = Captured(how.to_owned());
     shutdown.on_report(move |_| {
-        let _captured = &captured;
         tell("last words");
+        if captured.0 == "stays" {
+            hang();
+        }
     });
     exhaust_threads();
     let report = shutdown.shutdown();
-    tell(format!("{:?}", report.outcome()));
-    assert_eq!(hear(), "go on");
+    if how != "stays" {
+        tell(format!("{:?}", report.outcome()));
+        assert_eq!(hear(), "go on");
+    }
     drop(shutdown);
     fine()
 }
@@ -326,6 +331,16 @@ fn without_threads_the_last_words_are_said() -> Completion {
         program.say("go on");
         let ended = program.end().assert_within(PROMPT);
         assert_eq!(ended.end, End::Code(0), "{how}: {ended:?}");
+    }
+    Completion::Completed
+}
+
+/// P15: nor is the runner waited for when it goes off to say it while the owner goes; whichever of the two is faster.
+fn without_threads_last_words_that_hang_hold_up_no_drop() -> Completion {
+    for _ in 0..20 {
+        let launch = or_skip!(as_nobody("last words without threads", "stays"));
+        let ended = launch.start().end().assert_within(PROMPT);
+        assert_eq!(ended.end, End::Code(0), "{ended:?}");
     }
     Completion::Completed
 }
