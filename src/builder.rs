@@ -84,7 +84,8 @@ impl ShutdownBuilder {
 
     /// The part of the grace period that the drain may not touch, so that there is time to clean
     /// up. Its first half is the hand-back slice, for items that are still in flight then; what
-    /// that leaves is the hooks'. Default: a third of the grace period, 5 s at most. More than the
+    /// that leaves is the hooks' (and, with a ledger, that of the member that leaves: a quarter of
+    /// the reserve, 1 s at most). Default: a third of the grace period, 5 s at most. More than the
     /// grace period is as much as the grace period.
     pub fn cleanup_reserve(mut self, reserve: Duration) -> Self {
         self.cleanup_reserve = Some(reserve);

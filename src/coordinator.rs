@@ -36,9 +36,9 @@ use crate::sync::Ordering;
 /// # ; Ok::<(), winddown::InstallError>(())
 /// ```
 ///
-/// The status of a program that ends so is its own: the [`ExitPolicy`](crate::ExitPolicy) is kept
-/// by [`run`](ShutdownBuilder::run), [`exit`](ShutdownReport::exit), and a report returned from
-/// `main`; only `run` shows a report that is not clean by itself.
+/// Dropped, it leaves the exit status to the program. The [`ExitPolicy`](crate::ExitPolicy) is kept
+/// by [`run`](ShutdownBuilder::run), by [`exit`](ShutdownReport::exit), and by a report returned
+/// from `main`; of these only `run` also shows a report that is not clean.
 ///
 /// # What it waits for
 ///
@@ -126,7 +126,8 @@ impl ShutdownCoordinator {
     ///
     /// The thread that calls it counts as the owner, and as come back: what it still works on must
     /// be registered. Called again, or from several threads, it gives the same report (P18). From
-    /// inside a hook, task or `on_stop` it returns at once with what has happened so far (P17).
+    /// inside a hook, task, commit, hand-back, `on_stop` or `on_report` it returns at once with
+    /// what has happened so far (P17).
     pub fn wait(&self) -> ShutdownReport {
         self.core().finish()
     }
@@ -142,9 +143,10 @@ impl ShutdownCoordinator {
     ///
     /// The owner counts as come back when the future is polled for the first time after the stop.
     /// Dropped before that, it has changed nothing; dropped later, the shutdown goes on, and
-    /// whoever asks next gets the same report (P18). Polled inside a hook, task or `on_stop` it is
-    /// ready at once, with what has happened so far (P17). Where the executor hangs and the report
-    /// is not fetched, the process ends when the grace period is over, as without an owner (P15).
+    /// whoever asks next gets the same report (P18). Polled inside user code that the shutdown
+    /// calls or waits for, it is ready at once, with what has happened so far (P17). Where the
+    /// executor hangs and the report is not fetched, the process ends when the grace period is
+    /// over, as without an owner (P15).
     ///
     /// A poll after the end of the grace period makes the report itself, if nobody has. That takes
     /// an executor that polls again by then, as a timeout around the future makes it do. It matters

@@ -62,14 +62,14 @@ pub enum Event {
     },
     /// A hook or guard has ended, or was left behind.
     HookEnded(HookReport),
-    /// An item has been handed back; also before the stop.
+    /// An item has been handed back, or its hand-back has failed; also before the stop.
     #[non_exhaustive]
     HandedBack {
         /// The name of its set.
         name: Cow<'static, str>,
         /// Why.
         why: Interruption,
-        /// What its hand-back failed with.
+        /// How its hand-back failed, in words; `None`: it did not.
         error: Option<String>,
     },
     /// A signal changes nothing: it came within the debounce window of the first, or further

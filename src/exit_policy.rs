@@ -26,7 +26,7 @@ pub enum ExitBy {
 /// | stopped by another signal | none: the rows below |
 /// | timed out | 124, as `timeout(1)` |
 /// | a panic of the program or a task | 101 |
-/// | an error, a failed hook or task, something abandoned | 1 |
+/// | an error, a failed hook, task or hand-back, an undecided item, something aborted or abandoned | 1 |
 /// | clean | 0 |
 ///
 /// ```
@@ -152,7 +152,8 @@ impl ExitPolicy {
         self
     }
 
-    /// An error, a failed hook or task, something abandoned.
+    /// An error, a failed hook, task or hand-back, an undecided item, something aborted or
+    /// abandoned.
     pub fn failed(mut self, by: ExitBy) -> Self {
         self.failed = by;
         self

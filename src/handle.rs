@@ -42,8 +42,9 @@ impl ShutdownHandle {
         StopToken::of(&self.core.node)
     }
 
-    /// Asks for the stop. True: this call was the first; a later reason is kept for the report
-    /// (P3). During a [linger](crate::ShutdownBuilder::linger) a signal was, and this call ends it.
+    /// Asks for the stop. True: this call was the first; otherwise its reason is kept for the
+    /// report (P3). During a [linger](crate::ShutdownBuilder::linger) the signal was the first:
+    /// this call then gives false, and ends the linger.
     ///
     /// Returns at once; [`shutdown`](crate::ShutdownCoordinator::shutdown) waits for the end. Not
     /// for a signal handler: that is what [`feed`](Self::feed) is for.
@@ -53,8 +54,9 @@ impl ShutdownHandle {
 
     /// Registers a hook: a named closure that is called once, at the shutdown, newest first (P13).
     ///
-    /// It is called when everything that was registered has gone, or when the time for that is
-    /// over, on a thread of its own. It may run for the coordinator's
+    /// It is called when everything that was registered has gone and the owner has come back, or
+    /// when the time for that is over; on a thread of the coordinator, the hooks one after the
+    /// other. It may run for the coordinator's
     /// [`hook_timeout`](crate::ShutdownBuilder::hook_timeout); it gets at least 250 ms, or its
     /// share (P16). It may return `()` or a `Result`; an `Err` or a panic is reported and does not
     /// stop the next (P14). Not called on a forced exit, `SIGKILL`, `abort`.
@@ -402,9 +404,10 @@ impl ShutdownHandle {
     /// Tells `f` the report, once, when it is made: last words, also when the process is then ended
     /// because its owner never came back.
     ///
-    /// It runs on a thread of its own and has a second at most, or what is left of the grace
-    /// period; 30 ms when nothing is. Registered after the end it is called at once. Not called on
-    /// a forced exit.
+    /// All of them are called one after the other, on one thread, and have a second at most
+    /// together, or what is left of the grace period; 30 ms when nothing is. One that hangs keeps
+    /// those behind it from being called in time. Registered after the end it is called at once.
+    /// Not called on a forced exit.
     pub fn on_report(&self, f: impl FnOnce(&ShutdownReport) + Send + 'static) {
         self.core.on_report(Box::new(f));
     }

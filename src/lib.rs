@@ -47,7 +47,7 @@
 //! * [`StopToken`] listens, [`StopSource`] asks; [`UntilStopped`] ends a `for` loop,
 //!   [`FutureExt`] a future.
 //! * [`hook`](ShutdownHandle::hook) and [`guard`](ShutdownHandle::guard) clean up; [`HookOptions`]
-//!   gives them their times.
+//!   gives a hook times of its own, a guard has the defaults.
 //! * [`readiness`](ShutdownHandle::readiness) and [`is_live`](ShutdownHandle::is_live) answer the
 //!   probes of a load balancer and of a supervisor.
 //! * [`hold`](ShutdownHandle::hold) and [`spawn`](ShutdownHandle::spawn) say what is waited for;
@@ -58,6 +58,14 @@
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
 //! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they
 //!   are doing; [`events`](ShutdownHandle::events) tells each step.
+//! * Each [`Event`] also goes to `tracing`, with the target `winddown` and in a span `shutdown`:
+//!   `error` for a report that is not clean; `warn` for what is late, has failed or was left
+//!   behind; `info` for the linger, the stop and a clean report; `debug` and `trace` for the rest.
+//!   A thread of its own tells it, where a global subscriber is set; one that hangs holds up nobody
+//!   (P15).
+//! * [`on_report`](ShutdownHandle::on_report) is told the report, as the last thing.
+//! * Embedded in somebody else's program, [`signals([])`](ShutdownBuilder::signals) installs none,
+//!   and [`feed`](ShutdownHandle::feed) passes on what the host receives.
 //! * [`wait_async`](ShutdownCoordinator::wait_async) and
 //!   [`shutdown_async`](ShutdownCoordinator::shutdown_async) give the report to a future, on any
 //!   executor.
@@ -85,7 +93,8 @@
 //! **Token**
 //! * **P1** `is_stopped` is an atomic load (a child token: two). No lock, no clock, no write.
 //! * **P2** Whoever sees the stop can read the reason.
-//! * **P3** The first reason wins; the later ones are kept, in order, in the report.
+//! * **P3** The first reason wins; the later ones are kept, in order, in the report (16 of them,
+//!   and how many more there were).
 //! * **P4** No wake-up is lost: of a thread, a future, a channel in `select!`, an `on_stop`
 //!   closure; registered before, during or after the stop.
 //! * **P5** What was written before `stop()` is visible to whoever sees the stop.
@@ -96,15 +105,16 @@
 //!   [`linger`](ShutdownBuilder::linger) it is the [`readiness`](ShutdownHandle::readiness) that
 //!   has gone by then; the token follows by a thread when the time is over, or by the handler of
 //!   the signal that ends it early.
-//! * **P7** Deliveries within the debounce window (300 ms) of the first are the same request.
-//! * **P8** A later second signal ends the process within 50 ms (and 250 ms for emergency hooks, if
-//!   there are any), whatever else goes on: a hung hook, a spinning main thread, a full stderr, a
-//!   thread inside `exit`, locks held, running as PID 1. Its parent sees 128 + n or death by that
-//!   signal, unless [`ExitPolicy::forced`] names another code. After a programmatic stop the first
-//!   signal is still the polite one; after the end it does what it did before the coordinator. One
-//!   that ends a linger is the first anew.
-//! * **P9** A signal that was ignored when the program started stays ignored, unless asked
-//!   otherwise.
+//! * **P7** Deliveries within the [debounce](ShutdownBuilder::debounce) window (300 ms) of the
+//!   first are the same request.
+//! * **P8** A later second signal ends the process within 50 ms (and 250 ms for [emergency
+//!   hooks](HookOptions::emergency), if there are any), whatever else goes on: a hung hook, a
+//!   spinning main thread, a full stderr, a thread inside `exit`, locks held, running as PID 1. Its
+//!   parent sees 128 + n or death by that signal, unless [`ExitPolicy::forced`] names another code.
+//!   After a programmatic stop the first signal is still the polite one; after the end it does what
+//!   it did before the coordinator. One that ends a linger is the first anew.
+//! * **P9** A signal that was ignored when the program started stays ignored, unless [asked
+//!   otherwise](ShutdownBuilder::override_ignored).
 //! * **P10** When the coordinator is gone, its signals have the effect they had before it. One
 //!   coordinator with signals at a time, any number without. A forked child never wakes its parent
 //!   and dies by its own signals; spawned children have default dispositions and mask.
@@ -117,16 +127,20 @@
 //! * **P13** Hooks and guards run last in first out, each at most once, on every path but a forced
 //!   exit, `SIGKILL` and `abort`.
 //! * **P14** Each ends as exactly one [`HookOutcome`], and none of these stops the next.
-//! * **P15** From the stop to the return, or the exit: at most the grace period and 100 ms, even
-//!   when every part of the program hangs. With a linger, from the signal that announced the stop.
-//! * **P16** Each hook gets at least its reserve, whatever ran before it; where the reserves do not
-//!   fit into what is left, its share of it.
+//! * **P15** From the stop to the report, or, where nobody comes to fetch it, to the exit: at most
+//!   the grace period and 100 ms, even when every part of the program hangs. (That exit is
+//!   [`exit_on_timeout`](ShutdownBuilder::exit_on_timeout), off without signals; what hangs in
+//!   [`exit`](ShutdownReport::exit) itself is given a second more.) With a linger, from the signal
+//!   that announced the stop.
+//! * **P16** Each hook gets at least its [reserve](HookOptions::reserve), whatever ran before it;
+//!   where the reserves do not fit into what is left, its share of it.
 //! * **P17** No lock is held while user code runs. A hook may call every method of the handle;
-//!   waiting for the shutdown from inside it returns at once.
+//!   waiting for the shutdown from inside a hook, task, commit, hand-back, `on_stop` or `on_report`
+//!   returns at once, with what has happened so far.
 //! * **P18** `shutdown` is idempotent and shared: every caller, on every thread, gets the same
 //!   report.
 //! * **P19** Nothing registered is lost silently: a hook registered while cleaning runs next, one
-//!   registered after the end at once.
+//!   registered after the end at once (a guard: when it is dropped).
 //!
 //! **Work**
 //! * **P20** An admitted item gets exactly one verdict, completed or handed back: never both. A
@@ -143,7 +157,8 @@
 //! **Cost**
 //! * **P23** Idle: no wake-ups, two parked threads (three with emergency hooks), no growth per
 //!   future, `on_stop`, child, hold or guard that has come and gone. (Where systemd
-//!   asks for signs of life, one of the two wakes up for each.)
+//!   asks for signs of life, one of the two wakes up for each. A member of a ledger has two threads
+//!   more, one of which wakes up for each heartbeat.)
 //!
 //! # Limits
 //!
@@ -228,8 +243,8 @@ pub use handle::ShutdownHandle;
 pub use hook::{Guard, Hook, HookOptions, HookOutput};
 #[cfg(feature = "ledger")]
 pub use ledger::{
-    Cause, Claim, ClaimError, CompleteError, FailedClaim, Ledger, LedgerError, Member, MemberInfo,
-    Membership, PreviousRun, StoreError, WriteError, Written,
+    Claim, ClaimError, CompleteError, FailedClaim, GivenUp, Ledger, LedgerError, Member,
+    MemberInfo, Membership, PreviousRun, StoreError, WriteError, Written,
 };
 pub use reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
 pub use report::{

@@ -217,7 +217,8 @@ pub enum StopReason {
     Requested(Cow<'static, str>),
     /// The work is done.
     Completed,
-    /// Every stream has ended.
+    /// All partitions of a [stream](crate::EndOfStream) have ended, and nothing of them was in
+    /// flight.
     EndOfStream,
     /// The program's main function returned an error.
     #[non_exhaustive]

@@ -28,9 +28,10 @@ impl ShutdownBuilder {
     /// shutdown and gives the exit code.
     ///
     /// `Ok` is a stop with [`StopReason::Completed`]. An `Err` is shown on stderr with `{:#}` and
-    /// is status 1, unless it is or shows [`Stopped`](crate::Stopped). A report that is not clean
-    /// is shown on stderr too. A panic is 101, a failed installation 1. The [`ExitPolicy`] has the
-    /// last word; where it says to die by the signal, `run` does not return.
+    /// is status 1, unless it is or shows [`Stopped`](crate::Stopped). A report that is not
+    /// [clean](Outcome::Clean) is shown on stderr too; an error alone does not make it unclean. A
+    /// panic is 101, a failed installation 1. The [`ExitPolicy`](crate::ExitPolicy) has the last
+    /// word; where it says to die by the signal, `run` does not return.
     ///
     /// ```no_run
     /// use std::process::ExitCode;

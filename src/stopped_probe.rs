@@ -1,5 +1,5 @@
 //! Finds out whether an error is, or wraps, [`Stopped`](crate::Stopped) or a refusal for the same
-//! cause, knowing only that it can be displayed.
+//! reason, knowing only that it can be displayed.
 //!
 //! `run` asks no more of an error than `Display`, so it cannot be downcast. But whoever shows a
 //! chain of errors shows every link of it: `Stopped` leaves a mark on the thread when it is shown,

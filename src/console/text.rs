@@ -280,7 +280,7 @@ fn who(holder: Holder, name: &str) -> String {
     match holder {
         Holder::Owner => format!("thread {name}"),
         Holder::Hook | Holder::Guard | Holder::Stage => format!("{holder} {name}"),
-        Holder::Hold | Holder::Task | Holder::Item | Holder::Callbacks | Holder::LastStep => {
+        Holder::Hold | Holder::Task | Holder::Item | Holder::OnStop | Holder::LastStep => {
             name.to_owned()
         }
     }

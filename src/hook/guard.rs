@@ -13,9 +13,10 @@ use crate::sync::Mutex;
 /// comes first (P13).
 ///
 /// At the shutdown it has its place among the hooks, newest first. Dropped while its clean-up runs
-/// there, the guard waits for it, within its time; inside a hook it does not wait (P17).
-/// Registering and dropping one is O(1) and leaves nothing behind, so one for every request is
-/// fine.
+/// there, the guard waits for it, within its time; inside a hook, a task, a commit, a hand-back or
+/// an `on_stop` closure of this coordinator it does not wait (P17). Made after the end, it is
+/// cleaned up by its drop alone (P19). Registering and dropping one is O(1) and leaves nothing
+/// behind, so one for every request is fine.
 ///
 /// The value itself is dropped when both the guard and the clean-up have gone. A clean-up that
 /// fails in a drop before the stop has nobody to tell; it is kept, and the report has it.

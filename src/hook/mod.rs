@@ -79,21 +79,33 @@ impl HookOptions {
         self
     }
 
-    /// It runs on the forced path too, with 250 ms for all emergency hooks together: to put a
-    /// terminal back, not to save data.
+    /// It runs on the forced path too: to put a terminal back, not to save data.
     ///
-    /// There it runs beside the program, which has been stopped in the middle of whatever it did:
-    /// **take no lock that the program may hold** (the allocator's and stdout's among them), write
-    /// to the descriptor itself. One that hangs there leaves the older ones no time. On every other
-    /// path it runs once, in its place, as any hook. The first one starts a thread, which stays
-    /// parked (P23).
+    /// After a second signal all emergency hooks together have 250 ms; where the grace period is
+    /// over before their turn has come, 10 to 25 ms (the report then has them as skipped, although
+    /// they were called). There the thread that the signal interrupted never goes on, and all
+    /// others do: **take no lock that the program may hold** (the allocator's and stdout's among
+    /// them), write to the descriptor itself. One that hangs there leaves the older ones no time.
+    /// On every other path it runs once, in its place, as any hook. The first one starts a thread,
+    /// which stays parked (P23); where the system has none for it, it is a hook like any other.
+    ///
+    /// ```no_run
+    /// # fn put_the_terminal_back() {}
+    /// # let shutdown = winddown::ShutdownCoordinator::install()?;
+    /// let options = winddown::HookOptions::new("terminal").emergency();
+    /// shutdown.hook_with(options, put_the_terminal_back); // tcsetattr(3), and nothing else
+    /// # Ok::<(), winddown::InstallError>(())
+    /// ```
     pub fn emergency(mut self) -> Self {
         self.emergency = true;
         self
     }
 }
 
-/// A registered hook. Dropping it changes nothing: the hook stays.
+/// A registered hook: to [remove](Self::remove) it, or to [run it early](Self::run_now); it is
+/// called once in any case (P13). Dropping this changes nothing: the hook stays.
+///
+/// Not for: tying a clean-up to a scope; that is a [`Guard`](crate::Guard).
 pub struct Hook {
     /// `None` when it has been run already.
     registered: Option<(Arc<Hooks>, Key)>,

@@ -44,8 +44,7 @@ impl From<Result<(), String>> for Ended {
     }
 }
 
-/// What a hook or guard may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`.
-/// Sealed.
+/// What a hook or guard may return: `()`, `Result<T, E>` with `E: Display`, or `!`. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a hook, a guard's clean-up or a hand-back cannot return `{Self}`",
     label = "returns `{Self}`",

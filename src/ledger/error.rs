@@ -128,7 +128,7 @@ pub enum ClaimError {
         by: Box<MemberInfo>,
     },
     /// It is given up until somebody [retries](crate::Ledger::retry) it.
-    #[error("{} is given up: {}", .0.key(), .0.cause())]
+    #[error("{} is given up: {}", .0.key(), .0.why())]
     GivenUp(Box<FailedClaim>),
     /// This member counts as dead, and gets nothing any more.
     #[error("{key} cannot be claimed: member {member} counts as dead")]
@@ -156,7 +156,8 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
-/// A write of a claim was refused; nothing has changed.
+/// A write of a claim was refused; nothing has changed (but see
+/// [`StoreError::is_unreachable`]).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -205,7 +206,8 @@ pub enum WriteError {
     },
 }
 
-/// A claim was not completed together with what belongs to it; nothing of either has been done.
+/// A claim was not completed together with what belongs to it; nothing of either has been done (but
+/// see [`StoreError::is_unreachable`]).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CompleteError<E> {

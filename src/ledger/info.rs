@@ -91,7 +91,7 @@ impl fmt::Display for MemberInfo {
 /// Why a claim is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Cause {
+pub enum GivenUp {
     /// Its work [failed](crate::Claim::fail), with this error.
     #[non_exhaustive]
     Failed {
@@ -116,7 +116,7 @@ pub enum Cause {
     },
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for GivenUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { error } => write!(f, "failed: {error}"),
@@ -133,7 +133,7 @@ impl fmt::Display for Cause {
 pub struct FailedClaim {
     pub(super) key: String,
     pub(super) payload: String,
-    pub(super) cause: Cause,
+    pub(super) why: GivenUp,
     pub(super) counts: Counts,
     pub(super) since: SystemTime,
 }
@@ -162,8 +162,8 @@ impl FailedClaim {
     }
 
     /// Why it is given up.
-    pub fn cause(&self) -> &Cause {
-        &self.cause
+    pub fn why(&self) -> &GivenUp {
+        &self.why
     }
 
     /// How often a member died with it, since it was last retried.
@@ -189,7 +189,7 @@ impl FailedClaim {
 
 impl fmt::Display for FailedClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.cause)
+        write!(f, "{}: {}", self.key, self.why)
     }
 }
 
@@ -200,14 +200,15 @@ impl fmt::Display for FailedClaim {
 pub enum PreviousRun {
     /// There was none, or it is still going on.
     None,
-    /// It left as the last thing that it did; or was about to, when the store could not be reached
-    /// or the process was killed, and the one who found it has done that in its place.
+    /// It ended in time, whatever failed in its shutdown, and left as the last thing that it did;
+    /// or was about to, when the store could not be reached or the process was killed, and the one
+    /// who found it has done that in its place.
     #[non_exhaustive]
     Clean {
         /// From its stop until then.
         took: Duration,
     },
-    /// It was out of time: the owner or a hook did not come back.
+    /// The time was over first: the owner did not come back, or hooks were left without any.
     TimedOut,
     /// It was ended by a further signal, before its shutdown was over.
     #[non_exhaustive]
@@ -219,7 +220,7 @@ pub enum PreviousRun {
         /// How many claims it held.
         in_flight: usize,
     },
-    /// It ended without a word: `SIGKILL`, the lack of memory, an abort, a power cut.
+    /// It ended without a word: `SIGKILL`, the out-of-memory killer, an abort, a power cut.
     #[non_exhaustive]
     Killed {
         /// What it was doing: "running", "lingering", "draining", "cleaning".

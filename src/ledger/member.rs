@@ -352,8 +352,9 @@ impl Member {
     /// # use winddown::{Ledger, Membership};
     /// # let directory = tempfile::tempdir()?;
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;
-    /// # let member = Ledger::open(directory.path().join("db"))?.join(&shutdown,
-    /// Membership::new("worker"))?; let jobs = member.in_flight("jobs");
+    /// # let ledger = Ledger::open(directory.path().join("db"))?;
+    /// # let member = ledger.join(&shutdown, Membership::new("worker"))?;
+    /// let jobs = member.in_flight("jobs");
     /// while let Some(slot) = jobs.reserve() {
     ///     # if member.name() == "worker" && shutdown.token().is_stopped() { break }
     ///     let claim = member.claim("order 17", "two apples")?;

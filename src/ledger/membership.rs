@@ -45,9 +45,10 @@ impl Membership {
         self
     }
 
-    /// Without a heartbeat for so long it counts as dead, by the store's clock, to the millisecond,
-    /// or by that of a member that has watched it; on the same host, while it still runs, by the
-    /// latter only. It stops itself when three quarters of that have passed by its own clock, which
+    /// Without a heartbeat for so long a member counts as dead: by the store's clock, to the
+    /// millisecond, or for another member that has watched it for all of that time; a process that
+    /// still runs on the same host for the latter only. It stops itself when three quarters of that
+    /// have passed by its own clock, which
     /// on Linux goes on while the machine sleeps: after a longer sleep it is fenced.
     pub fn dead_after(mut self, after: Duration) -> Self {
         self.dead_after = after;

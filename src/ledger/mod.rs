@@ -32,7 +32,7 @@ use crate::ledger::store::{End, EndKind, Store};
 
 pub use claim::{Claim, Written};
 pub use error::{ClaimError, CompleteError, LedgerError, StoreError, WriteError};
-pub use info::{Cause, FailedClaim, MemberInfo, PreviousRun};
+pub use info::{FailedClaim, GivenUp, MemberInfo, PreviousRun};
 pub use member::Member;
 pub use membership::Membership;
 
@@ -41,9 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who works on what, in a store that outlives all of them: what no hook can do.
 ///
-/// After `SIGKILL`, the lack of memory or a power cut nobody hands anything back. Here each process
-/// is a [`Member`] that says all the time that it lives, and what it works on is a [`Claim`]. When
-/// it dies the others find out, and what it held is given up or done again, once.
+/// After `SIGKILL`, the out-of-memory killer or a power cut nobody hands anything back. Here each
+/// process is a [`Member`] that says all the time that it lives, and what it works on is a
+/// [`Claim`]. When it dies the others find out, and what it held is given up or done again, once.
 ///
 /// ```
 /// use winddown::{Ledger, Membership};
@@ -58,6 +58,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// claim.complete()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Words
+///
+/// A claim is *released*: free to be claimed again, with its counts and its saved state. It is
+/// *given up*: nobody gets it before [`retry`](Self::retry); [`failed`](Self::failed) lists these.
+/// A dead member is *pruned*: taken off, and its claims released or given up. A member is *fenced*:
+/// it has found that it counts as dead, writes nothing more, and stops its program.
 ///
 /// # What is promised
 ///
@@ -262,8 +269,8 @@ impl Ledger {
         self.store.discard(key, soon())
     }
 
-    /// What became of the last run of this name: of the member that ended last, and is no member
-    /// any more, or dead.
+    /// What became of the run of this name that ended last: whose member has left, or is dead. Runs
+    /// that go on do not count.
     ///
     /// Best asked before joining; it changes nothing. What a killed run was doing is what it said
     /// last, and it says each phase and each hook as it begins. A run that was forced is told from

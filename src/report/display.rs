@@ -69,7 +69,7 @@ pub(super) fn waterfall(
     }
     if report.hooks.more > 0 {
         let more = report.hooks.more;
-        write!(f, "\n  and {more} more guards, dropped after the stop")?;
+        write!(f, "\n  and {more} more hooks and guards")?;
     }
     wrong(&groups, unicode, f)
 }

@@ -21,7 +21,8 @@ pub enum HookOutcome {
     /// It did not return in its time, and was left behind.
     TimedOut,
     /// It was not called: no time was left, no thread could be had, or no
-    /// [runtime](HookReport::why_skipped).
+    /// [runtime](HookReport::why_skipped). (An [emergency hook](crate::HookOptions::emergency) may
+    /// have been called after that.)
     Skipped,
 }
 
@@ -62,7 +63,7 @@ impl HookReport {
         &self.name
     }
 
-    /// A hook or a guard.
+    /// A hook, a guard, or what comes after the last hook: [`Holder::LastStep`].
     pub fn holder(&self) -> Holder {
         self.holder
     }

@@ -41,7 +41,7 @@ pub enum Holder {
     /// The thread that owns the coordinator.
     Owner,
     /// The `on_stop` closures and wakers that were being called.
-    Callbacks,
+    OnStop,
     /// A [`Stage`](crate::Stage).
     Stage,
     /// A [`Hook`](crate::Hook).
@@ -59,7 +59,7 @@ impl Holder {
             Self::Task => "task",
             Self::Item => "item",
             Self::Owner => "owner",
-            Self::Callbacks => "on_stop",
+            Self::OnStop => "on_stop",
             Self::Stage => "stage",
             Self::Hook => "hook",
             Self::Guard => "guard",
@@ -80,14 +80,15 @@ impl fmt::Display for Holder {
 pub enum DrainOutcome {
     /// It went in time.
     Ended,
-    /// A task that returned this error.
+    /// A task that returned this error, or was dropped with its runtime; or an item whose hand-back
+    /// failed with it.
     Failed(String),
-    /// A task that panicked with this message.
+    /// A task, or the hand-back of an item, that panicked with this message.
     Panicked(String),
     /// It was still there when its time was over, and was left behind.
     Abandoned,
-    /// A task that is a future, and was dropped when its time was over: it has ended, its drop code
-    /// has run.
+    /// A task that is a future, or that of `run_async`, and was dropped when its time was over: it
+    /// has ended, its drop code has run.
     Aborted,
     /// An item without a verdict: its commit, its hand-back, or, where only what has stopped is
     /// handed back, its work was still running when the time was over.
@@ -145,7 +146,8 @@ impl DrainReport {
         self.stage.as_deref()
     }
 
-    /// How long it took to go, counted from the stop.
+    /// When it went: counted from the stop, not from [`started`](Self::started). (A hook's
+    /// [`took`](HookReport::took) is a length.)
     pub fn took(&self) -> Duration {
         self.took
     }
@@ -160,9 +162,11 @@ impl DrainReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Everything ended as it should.
+    /// The shutdown itself went well. That says nothing of why the program stopped: after an error
+    /// or a panic it may be clean too, and the [exit code](ShutdownReport::exit_code) is not 0.
     Clean,
-    /// It ended in time, but something failed, panicked, or was abandoned.
+    /// It ended in time, but a hook, a task or a hand-back failed, panicked or timed out, an item
+    /// is undecided, or something was aborted or abandoned.
     Incomplete,
     /// The time was over first: the owner did not come back, or hooks were left without any.
     TimedOut,
@@ -187,6 +191,9 @@ impl fmt::Display for Outcome {
 /// and those that went wrong are drawn. Plain ASCII where the locale is not UTF-8; names cannot
 /// break its lines. For machines there is [`to_chrome_trace`](Self::to_chrome_trace),
 /// and with the feature `serde` the report is `Serialize`.
+///
+/// All times count from the stop; after a [linger](crate::ShutdownBuilder::linger) from the signal
+/// that announced it.
 ///
 /// Returned from `main`, it ends the program as the [`ExitPolicy`] says.
 #[derive(Clone, Debug)]
@@ -223,7 +230,8 @@ impl ShutdownReport {
     }
 
     /// The reasons that came later, in order: the first 16. Deliveries of a signal within the
-    /// debounce window are among them.
+    /// debounce window are among them. That the work has ended, after the stop (`shutdown`, a drop,
+    /// the end of a stream or of a vital task), is no news and not among them.
     pub fn later_reasons(&self) -> &[StopReason] {
         &self.inner.later.kept
     }
@@ -276,20 +284,22 @@ impl ShutdownReport {
         &self.inner.hooks.list
     }
 
-    /// How many guards are not listed. [`hooks`](Self::hooks) has the first 1,000 dropped after the
-    /// stop that completed, and the first 1,000 that did not.
+    /// How many are not listed: failures from before the stop beyond 64; and of guards dropped, or
+    /// hooks run by hand, after it those beyond 1,000 that completed and 1,000 that did not.
     pub fn more_hooks(&self) -> usize {
         self.inner.hooks.more
     }
 
-    /// Everything that still lived at the stop, in the order it went: first what belongs to no
-    /// stage, then each stage and what was in it, the one that stopped first first. What was left
-    /// behind stands behind what has gone.
+    /// What still lived at the stop, in the order it went: first what belongs to no stage, then
+    /// each stage and what was in it, the one that stopped first first. What was left behind stands
+    /// behind what has gone. Of items only those without a verdict, and each hand-back that failed,
+    /// also before the stop (the first 64, then how many more).
     pub fn drained(&self) -> &[DrainReport] {
         &self.inner.drained
     }
 
-    /// How many items were handed back.
+    /// How many items were handed back since the installation, for whatever reason; also before the
+    /// stop.
     pub fn handed_back(&self) -> usize {
         self.inner.handed_back
     }
@@ -357,6 +367,9 @@ impl fmt::Display for ShutdownReport {
     }
 }
 
+/// Its [`exit_code`](ShutdownReport::exit_code) alone: 130 instead of a death by SIGINT, and
+/// nothing is flushed. The whole policy is kept by a report that is returned from `main`, and by
+/// [`exit`](ShutdownReport::exit).
 impl From<ShutdownReport> for ExitCode {
     fn from(report: ShutdownReport) -> Self {
         ExitCode::from(report.exit_code())

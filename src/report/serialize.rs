@@ -88,7 +88,7 @@ impl Serialize for Holder {
 }
 
 /// A map: `kind` is `"ended"`, `"failed"` with an `error`, `"panicked"` with a `message`,
-/// `"abandoned"` or `"undecided"`.
+/// `"abandoned"`, `"aborted"` or `"undecided"`.
 impl Serialize for DrainOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (kind, why) = match self {

@@ -17,9 +17,9 @@ impl StopToken {
     /// direction there is [`StopSource::link`]. Called often, it leaves nothing behind (P23). A
     /// coordinator's is cancelled by a thread of it, a moment after the stop, as
     /// [`on_stop`](Self::on_stop); one that is asked for after the stop is cancelled already. A
-    /// [child](Self::child)'s is cancelled as long as one of its sources or tokens is alive; keep
-    /// one of them. A waker that panics can keep the futures of others from being woken, as with any
-    /// tree of `CancellationToken`s; with [`stopped`](Self::stopped) it cannot.
+    /// [child](Self::child)'s is cancelled only if a source or token of that child is still alive
+    /// then: keep one. A waker that panics can keep the futures of others from being woken, as with
+    /// any tree of `CancellationToken`s; with [`stopped`](Self::stopped) it cannot.
     pub fn to_cancellation_token(&self) -> CancellationToken {
         let mut first = false;
         let all = self.node().shared().cancellation.get_or_init(|| {

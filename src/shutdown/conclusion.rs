@@ -246,7 +246,7 @@ impl Core {
                 left(self.owner.clone(), Holder::Owner);
             }
             if self.is_calling_on_stop() {
-                left(Cow::Borrowed("on_stop closures"), Holder::Callbacks);
+                left(Cow::Borrowed("on_stop closures"), Holder::OnStop);
             }
         }
         ShutdownReport::new(Inner {

@@ -49,7 +49,7 @@ impl Core {
         }
         if self.is_calling_on_stop() {
             let callbacks = StillHere {
-                holder: Holder::Callbacks,
+                holder: Holder::OnStop,
                 name: Cow::Borrowed("on_stop closures"),
                 stage: None,
                 location: self.location,

@@ -11,7 +11,7 @@ use crate::report::serialize::{Place, millis};
 /// | field | |
 /// |---|---|
 /// | `phase` | `"running"`, `"lingering"`, `"draining"`, `"cleaning"` or `"ended"` |
-/// | `reason` | a map with a `kind`, see [`StopReason`](crate::StopReason); null before the stop |
+/// | `reason` | a map with a `kind`, see [`StopReason`](crate::StopReason); while lingering the signal that announced the stop; null while running |
 /// | `since_stop_ms` | null before the stop |
 /// | `time_left_ms` | null while running |
 /// | `holders` | a list of maps, see [`StillHere`] |

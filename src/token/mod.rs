@@ -129,7 +129,7 @@ impl StopToken {
         self.node.reason()
     }
 
-    /// For `?` in the middle of work.
+    /// An error once the stop has come: for `?` in the middle of work.
     ///
     /// # Errors
     ///
@@ -196,13 +196,22 @@ impl StopToken {
 
     /// Calls `f` once, at the stop; at once, on this thread, when it has come already.
     ///
-    /// On a coordinator's token it runs on a thread of the coordinator, before any hook, and within
-    /// the time for draining; on any other on the thread that stops. Dropping the [`OnStop`]
-    /// unregisters it; it never blocks. A panic of `f` is caught. `f` is for waking something up:
-    /// cleaning up is what a [hook](crate::ShutdownHandle::hook) is for.
+    /// Where a coordinator stops it (its own token, a stage's, a child of either) it runs on a
+    /// thread of the coordinator, before any hook, and within the time for draining; otherwise on
+    /// the thread that stops. Dropping the [`OnStop`] unregisters it; it never blocks. A panic of
+    /// `f` is caught. `f` is for waking something up: cleaning up is what a
+    /// [hook](crate::ShutdownHandle::hook) is for.
     ///
     /// An `OnStop` that is dropped before the call began prevents it, also after the stop: a local
     /// of a function that returns at the stop should be [detached](OnStop::detach).
+    ///
+    /// ```
+    /// let source = winddown::StopSource::new();
+    /// let (wake, woken) = std::sync::mpsc::channel();
+    /// source.token().on_stop(move |why| drop(wake.send(why.clone()))).detach();
+    /// source.stop("enough");
+    /// assert_eq!(woken.recv().unwrap(), "enough".into());
+    /// ```
     pub fn on_stop(&self, f: impl FnOnce(&StopReason) + Send + 'static) -> OnStop {
         OnStop::register(self, Box::new(f))
     }

@@ -271,7 +271,8 @@ pub struct Assignment<P> {
 }
 
 impl<P> Assignment<P> {
-    /// A later assignment, of whatever partition of this stream, has a larger one.
+    /// The number of this assignment. A later one, of whatever partition of this stream, has a
+    /// larger number.
     pub fn generation(&self) -> u64 {
         self.key.serial()
     }

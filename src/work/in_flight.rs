@@ -86,10 +86,11 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
     /// After so many attempts an interrupted item comes with
     /// [`Advice::GiveUp`](crate::Advice::GiveUp), so that a poison item does not go round for ever.
     ///
-    /// Counts what [`fill_with`](Slot::fill_with) was told, and this attempt. Failures, crashes and
+    /// Counts the attempts that [`fill_with`](Slot::fill_with) was told of, and this one: what was
+    /// admitted with [`fill`](Slot::fill) is at its first, every time. Failures, crashes and
     /// interruptions are best counted apart: whoever counts only failures in there should look at
-    /// [`why`](crate::Interrupted::why) ([`is_failure`](crate::Interruption::is_failure)) before giving
-    /// up on what was merely out of time.
+    /// [`why`](crate::Interrupted::why) ([`is_failure`](crate::Interruption::is_failure)) before
+    /// giving up on what was merely out of time.
     pub fn max_interruptions(mut self, most: u32) -> Self {
         self.most = Some(most);
         self
@@ -98,8 +99,9 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
     /// Makes the set. `f` is called for each item that is handed back, once: it puts it where it
     /// came from.
     ///
-    /// It is called on the thread that dropped or failed the item, or, at the end of the time for
-    /// draining, on threads of the coordinator, with up to half of the [cleanup
+    /// It is called on the thread that fills too late, drops, fails or commits the item: hold no
+    /// lock there that `f` takes. At the end of the time for draining it is called on threads of
+    /// the coordinator, with up to half of the [cleanup
     /// reserve](crate::ShutdownBuilder::cleanup_reserve) for all of them. An error, a panic or a
     /// hang of it is in the report, and the exit status is not 0.
     pub fn on_interrupted<F, R>(self, f: F) -> InFlight<T>
@@ -156,7 +158,7 @@ pub struct InFlight<T> {
 
 impl<T: Send + Sync + 'static> InFlight<T> {
     /// A place for one item, to be taken *before* the item is fetched; `None` once the program has
-    /// stopped (P22).
+    /// stopped, or the stage that the set belongs to (P22).
     ///
     /// It counts already: the drain waits for what the fetch brings, so that nothing is lost
     /// between the fetch and the registration.
@@ -259,13 +261,15 @@ pub struct Item<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Item<T> {
-    /// The item has been taken back, or is about to be: the time for draining is over. Not stopped
-    /// by the stop itself: work in hand is to be finished as long as there is time.
+    /// The item has been taken back, or is about to be: the time for draining is over. The stop
+    /// alone leaves it false: work in hand is to be finished as long as there is time.
     pub fn is_interrupted(&self) -> bool {
         self.cell.is_interrupted()
     }
 
-    /// Stops when the item [is interrupted](Self::is_interrupted).
+    /// Stops when the item [is interrupted](Self::is_interrupted). Not a child of the program's
+    /// token: its reason is [`Requested`](crate::StopReason::Requested), and it knows of no
+    /// [time left](StopToken::time_left).
     pub fn token(&self) -> StopToken {
         self.cell.token()
     }
@@ -358,7 +362,8 @@ impl<T: Send + Sync + 'static> Item<T> {
             deferred::or_now(move || set.give_back(&cell, key, why, By::Worker));
             return;
         }
-        // P21: the payload's drop code is part of the item. If it panics, the item goes all the same.
+        // P21: the payload's drop code is part of the item. If it panics, the item goes all the
+        // same.
         let dropped = catch_unwind(AssertUnwindSafe(|| {
             drop(value);
             if self.cell.stands_at(Stand::Completed) {

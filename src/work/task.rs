@@ -25,8 +25,8 @@ pub struct Task<R> {
     output: Arc<Mutex<Option<Result<R, TaskPanicked>>>>,
 }
 
-/// What a task's closure may return: `()`, `Result<T, E>` with an `E` that can be shown, or `!`.
-/// Sealed.
+/// What a task's closure may return: `()`, `Result<T, E>` with `E: Display`, or `!`; all of it
+/// `Send + 'static`. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "returns `{Self}`",
@@ -80,12 +80,13 @@ impl<R> Task<R> {
         &self.name
     }
 
-    /// Its closure has returned.
+    /// It has returned, or panicked.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Blocks until it has returned, and gives what it returned.
+    /// Blocks until it has returned, and gives what it returned. It waits for as long as that
+    /// takes: an owner that waits here has not come back.
     ///
     /// # Errors
     ///

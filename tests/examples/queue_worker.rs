@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
-use winddown::Cause;
+use winddown::GivenUp;
 
 use crate::process::until;
 use crate::queue::{Place, places};
@@ -46,7 +46,7 @@ fn a_poison_task_is_dead_after_so_many_crashes() {
         let failed = place.ledger().failed().unwrap();
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert!(
-            matches!(failed[0].cause(), Cause::Pruned { member, .. } if member == "queue_worker"),
+            matches!(failed[0].why(), GivenUp::Pruned { member, .. } if member == "queue_worker"),
             "{failed:?}"
         );
         place.assert_nobody_is_left();

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use winddown::{
-    Cause, Claim, ClaimError, Ledger, LedgerError, Member, Membership, PreviousRun,
+    Claim, ClaimError, GivenUp, Ledger, LedgerError, Member, Membership, PreviousRun,
     ShutdownCoordinator, StopReason, WriteError, Written,
 };
 
@@ -197,7 +197,7 @@ pub(crate) fn what_fails_is_given_up_until_it_is_retried(way: &dyn Way) {
     assert_eq!(keys(&ledger), ["a", "b"]);
     let failed = &ledger.failed().unwrap()[0];
     assert_eq!(failed.payload::<String>().unwrap(), "apples");
-    assert!(matches!(failed.cause(), Cause::Failed { error, .. } if error == "no apples"));
+    assert!(matches!(failed.why(), GivenUp::Failed { error, .. } if error == "no apples"));
     assert_eq!((failed.crashes(), failed.failures()), (0, 1));
     match program.member.claim("a", &()) {
         Err(ClaimError::GivenUp(failed)) => {
@@ -395,8 +395,8 @@ pub(crate) fn a_claim_without_an_owner_is_pruned(way: &dyn Way) {
     let program = Program::start(&ledger, patient("worker"));
     let failed = ledger.failed().unwrap();
     assert!(matches!(
-        failed[0].cause(),
-        Cause::Orphaned { owner: 4711, .. }
+        failed[0].why(),
+        GivenUp::Orphaned { owner: 4711, .. }
     ));
     assert_eq!(
         (failed[0].crashes(), failed[0].payload::<u32>().unwrap()),

@@ -3,9 +3,9 @@
 //! | there | what it does | here |
 //! |---|---|---|
 //! | `lib/solid_queue/processes/registrable.rb` | registers, beats, deregisters as the last thing | `Ledger::join`, and the last step of the shutdown |
-//! | `app/models/solid_queue/process/prunable.rb` | whoever has not beaten for long is pruned, under a lock that others skip, and its jobs fail with `ProcessPrunedError` | `Cause::Pruned`, decided once |
+//! | `app/models/solid_queue/process/prunable.rb` | whoever has not beaten for long is pruned, under a lock that others skip, and its jobs fail with `ProcessPrunedError` | `GivenUp::Pruned`, decided once |
 //! | `app/models/solid_queue/process/executor.rb`, `claimed_execution.rb` | who leaves in order gives its claims back | released |
-//! | `lib/solid_queue/supervisor/maintenance.rb` | claims without a process fail with `ProcessMissingError` | `Cause::Orphaned` |
+//! | `lib/solid_queue/supervisor/maintenance.rb` | claims without a process fail with `ProcessMissingError` | `GivenUp::Orphaned` |
 //! | `test/integration/*processes_lifecycle_test.rb`, `test/unit/process_recovery_test.rb` | what is expected of all that | the tests below |
 //!
 //! What it had to learn (its pull requests 569, 337, 761, 778): beat through the drain, stop where the own row is gone,
@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use winddown::{Cause, PreviousRun};
+use winddown::{GivenUp, PreviousRun};
 
 use crate::process::{Process, until};
 use crate::queue::{LEDGERS, Place, places};
@@ -84,10 +84,10 @@ fn stop(place: &Place, worker: &Process) {
 fn assert_pruned(place: &Place, members: &[i64]) {
     let mut pruned_with = BTreeSet::new();
     for failed in &place.ledger().failed().unwrap() {
-        if let Cause::Pruned { id, .. } = failed.cause() {
+        if let GivenUp::Pruned { id, .. } = failed.why() {
             pruned_with.insert(*id);
         }
-        let pruned = matches!(failed.cause(), Cause::Pruned { member, id, .. }
+        let pruned = matches!(failed.why(), GivenUp::Pruned { member, id, .. }
             if member == NAME && members.contains(id));
         assert!(pruned, "{failed}");
     }
@@ -204,7 +204,7 @@ fn a_claim_whose_owner_never_existed_is_given_up_or_done() {
         let failed = place.ledger().failed().unwrap();
         assert_eq!(failed.len(), dead as usize);
         for failed in failed {
-            let orphaned = matches!(failed.cause(), Cause::Orphaned { owner: 4711, .. });
+            let orphaned = matches!(failed.why(), GivenUp::Orphaned { owner: 4711, .. });
             assert!(orphaned, "{failed}");
         }
     }

@@ -6,7 +6,7 @@ use tokio_postgres::{Row, Transaction};
 
 use super::members::number;
 use super::{Done, Turn, members, now};
-use crate::ledger::info::{Cause, Counts, FailedClaim};
+use crate::ledger::info::{Counts, FailedClaim, GivenUp};
 use crate::ledger::store::{Answer, ClaimId, MemberRow, Verdict, millis, time};
 
 /// How long it is known that something was decided: longer than anybody waits for an answer.
@@ -270,7 +270,7 @@ fn counts(row: &Row) -> Done<Counts> {
 }
 
 fn failed_claim(row: &Row) -> Done<FailedClaim> {
-    let cause: Option<String> = row.try_get("cause")?;
+    let kind: Option<String> = row.try_get("cause")?;
     let error = row
         .try_get::<_, Option<String>>("error")?
         .unwrap_or_default();
@@ -278,19 +278,19 @@ fn failed_claim(row: &Row) -> Done<FailedClaim> {
         .try_get::<_, Option<i64>>("last_owner")?
         .unwrap_or_default();
     let heard = row.try_get::<_, Option<i64>>("last_heartbeat")?;
-    let cause = match cause.as_deref() {
-        Some("pruned") => Cause::Pruned {
+    let why = match kind.as_deref() {
+        Some("pruned") => GivenUp::Pruned {
             member: error,
             id: owner,
             last_heartbeat: time(heard.unwrap_or_default()),
         },
-        Some("orphaned") => Cause::Orphaned { owner },
-        _ => Cause::Failed { error },
+        Some("orphaned") => GivenUp::Orphaned { owner },
+        _ => GivenUp::Failed { error },
     };
     Ok(FailedClaim {
         key: row.try_get("key")?,
         payload: row.try_get("payload")?,
-        cause,
+        why,
         counts: counts(row)?,
         since: time(row.try_get("since")?),
     })

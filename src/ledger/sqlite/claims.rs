@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, named_params, params};
 
 use super::{members, now};
-use crate::ledger::info::{Cause, Counts, FailedClaim};
+use crate::ledger::info::{Counts, FailedClaim, GivenUp};
 use crate::ledger::store::{Answer, ClaimId, MemberRow, Verdict, time};
 
 pub(super) fn next_epoch(connection: &Connection) -> Result<i64> {
@@ -219,11 +219,11 @@ fn counts(row: &Row<'_>) -> Result<Counts> {
 }
 
 fn failed_claim(row: &Row<'_>) -> Result<FailedClaim> {
-    let cause: Option<String> = row.get("cause")?;
+    let kind: Option<String> = row.get("cause")?;
     let error = row.get::<_, Option<String>>("error")?.unwrap_or_default();
     let owner = row.get::<_, Option<i64>>("last_owner")?.unwrap_or_default();
-    let cause = match cause.as_deref() {
-        Some("pruned") => Cause::Pruned {
+    let why = match kind.as_deref() {
+        Some("pruned") => GivenUp::Pruned {
             member: error,
             id: owner,
             last_heartbeat: time(
@@ -231,13 +231,13 @@ fn failed_claim(row: &Row<'_>) -> Result<FailedClaim> {
                     .unwrap_or_default(),
             ),
         },
-        Some("orphaned") => Cause::Orphaned { owner },
-        _ => Cause::Failed { error },
+        Some("orphaned") => GivenUp::Orphaned { owner },
+        _ => GivenUp::Failed { error },
     };
     Ok(FailedClaim {
         key: row.get("key")?,
         payload: row.get("payload")?,
-        cause,
+        why,
         counts: counts(row)?,
         since: time(row.get("since")?),
     })

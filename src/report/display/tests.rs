@@ -26,7 +26,7 @@ shutdown: incomplete in 2.6 s (SIGTERM from pid 4242, uid 1000)
   hook  cache                                                     ▏       0 us  panicked: no
   hook  pid file                                                  ▏       1 ms  completed
   hook  goodbye                                                                 skipped
-  and 7 more guards, dropped after the stop
+  and 7 more hooks and guards
 what went wrong, and where it was registered:
   src/main.rs:7:5:
       task parse of stage parse: panicked: index out of bounds: the length is 3

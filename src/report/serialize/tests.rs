@@ -212,7 +212,7 @@ fn outcomes_say_why() {
         to_value(whole).unwrap(),
         json!(["clean", "incomplete", "timed_out"])
     );
-    assert_eq!(to_value(Holder::Callbacks).unwrap(), "on_stop");
+    assert_eq!(to_value(Holder::OnStop).unwrap(), "on_stop");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
-use winddown::{Cause, ClaimError, PreviousRun, Written};
+use winddown::{ClaimError, GivenUp, PreviousRun, Written};
 
 use super::{BEAT, Program, Way, brittle, keys, patient};
 use crate::common::FAR;
@@ -75,8 +75,8 @@ pub(crate) fn a_killed_process_is_found_dead_and_pruned_once(way: &dyn Way) {
     until("it to be given up", || keys(&ledger) == ["a"]);
     let failed = &ledger.failed().unwrap()[0];
     assert_eq!(failed.crashes(), 2);
-    match failed.cause() {
-        Cause::Pruned {
+    match failed.why() {
+        GivenUp::Pruned {
             member,
             id,
             last_heartbeat,
