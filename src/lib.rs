@@ -188,7 +188,6 @@
 #[cfg(not(unix))]
 compile_error!("winddown is for Unix: it stands on POSIX signals, which this target does not have");
 
-mod blocked;
 mod builder;
 mod bus;
 #[cfg(feature = "checkpoint")]
@@ -223,8 +222,6 @@ mod slab;
 mod snapshot;
 mod stopped_probe;
 mod sync;
-#[cfg_attr(not(feature = "systemd"), path = "no_systemd.rs")]
-mod systemd;
 mod token;
 mod work;
 

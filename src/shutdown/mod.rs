@@ -1,18 +1,21 @@
 //! The sequence, from the stop to the report. This room alone knows the order.
 
 mod aside;
+mod blocked;
 mod conclusion;
-mod ending;
+mod console;
+mod exit;
 mod hand_back;
 mod last_step;
 mod linger;
-mod live;
-mod look;
 #[cfg(all(test, winddown_loom))]
 mod models;
 mod report_future;
 mod sequence;
+mod snapshot;
 mod stages;
+#[cfg_attr(not(feature = "systemd"), path = "no_systemd.rs")]
+mod systemd;
 mod teller;
 
 use std::borrow::Cow;
@@ -30,10 +33,10 @@ use crate::hook::{Emergency, Hooks};
 use crate::reason::{Phase, StopReason};
 use crate::report::ShutdownReport;
 use crate::said::{self, Thread};
+use crate::shutdown::systemd::Systemd;
 use crate::signal::{SignalSettings, SignalState};
 use crate::slab::Slab;
 use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
-use crate::systemd::Systemd;
 use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
 use crate::work::Work;
 

@@ -11,7 +11,7 @@ use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
 use crate::inside;
 use crate::reason::Phase;
-use crate::shutdown::ending::flush_bounded;
+use crate::shutdown::exit::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Core, Runner, aside, linger, stages};

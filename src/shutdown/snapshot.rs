@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::blocked::whereabouts;
 use crate::reason::{Phase, StopReason};
 use crate::report::Holder;
 use crate::said::{self, Thread};
 use crate::shutdown::Core;
+use crate::shutdown::blocked::whereabouts;
 use crate::snapshot::{Snapshot, StillHere};
 use crate::token::Life;
 
