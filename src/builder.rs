@@ -228,20 +228,16 @@ impl ShutdownBuilder {
         self
     }
 
-    pub(crate) fn install_at(
-        self,
-        location: &'static Location<'static>,
-    ) -> Result<ShutdownCoordinator, InstallError> {
-        if let Some(signal) = self.signals.iter().find(|signal| !can_be_handled(**signal)) {
-            return Err(InstallError::CannotHandle(*signal));
-        }
+    /// With the defaults that depend on others.
+    pub(crate) fn settings(&self) -> Settings {
         let with_signals = !self.signals.is_empty();
         let reserve = self
             .cleanup_reserve
-            .unwrap_or_else(|| CLEANUP_RESERVE.min(self.grace / 3));
-        let settings = Settings {
+            .unwrap_or_else(|| CLEANUP_RESERVE.min(self.grace / 3))
+            .min(self.grace);
+        Settings {
             grace: self.grace,
-            cleanup_reserve: reserve.min(self.grace),
+            cleanup_reserve: reserve,
             hook_timeout: self.hook_timeout,
             systemd: self.systemd,
             signals: SignalSettings {
@@ -257,10 +253,19 @@ impl ShutdownBuilder {
             },
             #[cfg(feature = "console")]
             console: self.console,
-        };
-        let core = Core::new(settings, location).map_err(InstallError::Wakeup)?;
+        }
+    }
+
+    pub(crate) fn install_at(
+        self,
+        location: &'static Location<'static>,
+    ) -> Result<ShutdownCoordinator, InstallError> {
+        if let Some(signal) = self.signals.iter().find(|signal| !can_be_handled(**signal)) {
+            return Err(InstallError::CannotHandle(*signal));
+        }
+        let core = Core::new(self.settings(), location).map_err(InstallError::Wakeup)?;
         let coordinator = ShutdownCoordinator::start(&Arc::new(core))?;
-        if with_signals {
+        if !self.signals.is_empty() {
             signal::install::install(
                 &coordinator.core().signals,
                 &self.signals,

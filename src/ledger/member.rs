@@ -258,7 +258,7 @@ impl Inner {
         let core = self.shutdown.core();
         let mut left = self.time_to_fence().unwrap_or_default().min(PATIENCE);
         if let (true, Some(time)) = (self.is_stopping(), core.node.time_left()) {
-            left = left.min(time).min(core.settings.cleanup_reserve / 2);
+            left = left.min(time).min(core.settings.hand_back_slice());
         }
         Instant::now() + left
     }

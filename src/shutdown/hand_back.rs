@@ -1,8 +1,7 @@
 //! Handing back what is still in flight when the time for draining is over.
 //!
 //! The calls are user code, so they run on threads that can be left behind: one that hangs must not
-//! keep the others from being made. They have a slice of the time of their own: the first half of
-//! the cleanup reserve; the other half is the hooks'.
+//! keep the others from being made. They have a [slice](super::shares) of the time of their own.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -16,9 +16,6 @@ use crate::report::{Holder, HookOutcome, HookReport};
 use crate::shutdown::{Aside, Core};
 use crate::sync::Mutex;
 
-/// The slice at most.
-const SLICE_AT_MOST: Duration = Duration::from_secs(1);
-
 /// See the module.
 pub(crate) struct LastStep {
     pub(crate) name: Name,
@@ -59,7 +56,7 @@ impl Core {
         if none {
             Duration::ZERO
         } else {
-            (self.settings.cleanup_reserve / 4).min(SLICE_AT_MOST)
+            self.settings.last_steps_slice()
         }
     }
 

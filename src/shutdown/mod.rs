@@ -12,6 +12,7 @@ mod linger;
 mod models;
 mod report_future;
 mod sequence;
+mod shares;
 mod snapshot;
 mod stages;
 #[cfg_attr(not(feature = "systemd"), path = "no_systemd.rs")]

@@ -13,6 +13,7 @@ use crate::inside;
 use crate::reason::Phase;
 use crate::shutdown::exit::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
+use crate::shutdown::shares::slice_end;
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Core, Runner, aside, linger, stages};
 use crate::signal::exit;
@@ -94,33 +95,24 @@ pub(super) fn announce(core: &Arc<Core>, announcement: Announcement) -> Arc<Atom
 /// Stops the stages in their turn, and waits for holds, tasks, items, callbacks and the owner; what
 /// is still in flight then is handed back. True: the owner came back in time.
 fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
-    let (stop, deadline) = core.span();
-    let until = stop
-        + core
-            .settings
-            .grace
-            .saturating_sub(core.settings.cleanup_reserve);
-    let until = until.min(deadline);
+    let until = core.span().0 + core.settings.drain_share();
     stages::stop(core, until, teller);
     let others = || core.signals.owner.is_here() && !core.is_calling_on_stop();
     core.work.drain(until, others, || teller.look(core));
-    abort(core, until, deadline, teller);
+    abort(core, until, teller);
     if !core.work.has_no_items() {
-        let slice = (core.settings.cleanup_reserve / 2).min(core.settings.grace);
-        // Where all that is left belongs to stages whose own time is over, it is early.
-        let slice_end = (core.node.now().min(until) + slice).min(deadline);
-        hand_back(core, core.work.interrupt(), slice_end, teller);
+        let until = slice_end(core.node.now(), until, core.settings.hand_back_slice());
+        hand_back(core, core.work.interrupt(), until, teller);
     }
     core.signals.owner.is_here()
 }
 
 /// Ends the tasks that can be ended from outside, and waits until they have: what a dropped future
-/// held, items among it, is then handed back by nobody else (P20). They have half of the hand-back
-/// slice; those that commit, all of it.
-fn abort(core: &Core, until: Tick, deadline: Tick, teller: &mut Teller) {
+/// held, items among it, is then handed back by nobody else (P20). Those that commit go on into the
+/// hand-back slice.
+fn abort(core: &Core, until: Tick, teller: &mut Teller) {
     if core.work.abort() {
-        let slice = (core.settings.cleanup_reserve / 4).min(core.settings.grace);
-        let until = (core.node.now().min(until) + slice).min(deadline);
+        let until = slice_end(core.node.now(), until, core.settings.abort_slice());
         // The owner too: one that awaits them comes back a moment after the last of them.
         let owner = || core.signals.owner.is_here();
         core.work
@@ -130,10 +122,9 @@ fn abort(core: &Core, until: Tick, deadline: Tick, teller: &mut Teller) {
 
 /// Unwinds the stack of hooks and guards. True: all of it, in time; otherwise what is left over.
 fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
-    let (stop, deadline) = core.span();
-    let last_slice = core.last_slice();
-    let hooks = core.settings.grace.saturating_sub(last_slice);
-    core.hooks.begin(deadline.min(stop + hooks));
+    let (stop, _) = core.span();
+    let hooks = core.settings.grace.saturating_sub(core.last_slice());
+    core.hooks.begin(stop + hooks);
     loop {
         match core.hooks.oversee(|| teller.look(core)) {
             Turn::Start(generation) => core.hooks.start_worker(generation, |run| core.away(run)),
