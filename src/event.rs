@@ -9,8 +9,9 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::reason::{Interruption, Phase, Signal, SignalReceived, StopReason};
-use crate::report::{Holder, HookReport, ShutdownReport, clean, locale_is_utf8};
+use crate::report::{Holder, HookReport, ShutdownReport};
 use crate::snapshot::Snapshot;
+use crate::text::{clean, locale_is_utf8};
 
 /// One thing that happened; what [`ShutdownHandle::events`](crate::ShutdownHandle::events) gives.
 ///

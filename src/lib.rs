@@ -222,6 +222,7 @@ mod slab;
 mod snapshot;
 mod stopped_probe;
 mod sync;
+mod text;
 mod token;
 mod work;
 

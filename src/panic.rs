@@ -48,7 +48,12 @@ pub(crate) fn show_and_drop<E, R>(error: E, show: impl FnOnce(&E) -> R) -> R {
     }
 }
 
-/// For user code of which only that it has run is of interest.
+/// Runs user code of which only that it has run is of interest.
+pub(crate) fn contained(f: impl FnOnce()) {
+    forget_payload(catch_unwind(AssertUnwindSafe(f)));
+}
+
+/// The same, where it has been caught already.
 pub(crate) fn forget_payload(result: Result<(), Payload>) {
     if let Err(payload) = result {
         forget(payload);

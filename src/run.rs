@@ -15,7 +15,7 @@ use crate::panic;
 use crate::reason::StopReason;
 use crate::report::Outcome;
 use crate::shutdown::{Aside, Core, bounded_by};
-use crate::stopped_probe;
+use crate::stopped_probe::{self, Shown};
 
 /// A stderr that nobody reads may hold up a failed installation for so long.
 const SHOW: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl ShutdownBuilder {
                 return ExitCode::FAILURE;
             }
         };
-        let shown = Arc::new(Shown::default());
+        let shown = Arc::new(OnStderr::default());
         tell_the_report_first(&coordinator, &shown);
         // The value of an Ok and the drop code of an Err are the program's too.
         let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -75,12 +75,11 @@ impl ShutdownBuilder {
         }));
         match ended {
             Ok(Ok(())) => {}
-            // A `Stopped` of a child that was stopped by itself is an error like any other.
-            Ok(Err((_, true))) if coordinator.core().node.is_stopped() => {}
-            Ok(Err((error, _))) => {
+            Ok(Err(shown)) if !shown.is_failure(coordinator.core().node.is_stopped()) => {}
+            Ok(Err(Shown { text: error, .. })) => {
                 let text = said(&error);
                 coordinator.core().stop(StopReason::Failed { error });
-                Shown::start(&shown.error, text);
+                OnStderr::start(&shown.error, text);
             }
             Err(payload) => {
                 let message = panic::message(payload);
@@ -90,7 +89,7 @@ impl ShutdownBuilder {
         #[cfg(feature = "console")]
         if coordinator.core().settings.console.is_some() {
             // Its last line comes after that.
-            Shown::wait(&shown.error, console::PATIENCE);
+            OnStderr::wait(&shown.error, console::PATIENCE);
         }
         let report = coordinator.shutdown();
         shown.wait_for_all(coordinator.core().time_for_last_words());
@@ -103,7 +102,7 @@ impl ShutdownBuilder {
 
 /// Shows a report that is not clean: the error comes first, and the program's own last words are
 /// the last.
-fn tell_the_report_first(coordinator: &ShutdownCoordinator, shown: &Arc<Shown>) {
+fn tell_the_report_first(coordinator: &ShutdownCoordinator, shown: &Arc<OnStderr>) {
     let (core, shown) = (Arc::downgrade(coordinator.core()), Arc::clone(shown));
     coordinator.on_report(move |report| {
         let core = core.upgrade();
@@ -112,13 +111,13 @@ fn tell_the_report_first(coordinator: &ShutdownCoordinator, shown: &Arc<Shown>) 
             .as_deref()
             .map_or(Duration::ZERO, Core::time_for_last_words);
         let part = BEFORE_LAST_WORDS.min(time / 4);
-        Shown::wait(&shown.error, part);
+        OnStderr::wait(&shown.error, part);
         if let Some(core) = core.filter(|core| core.has_console()) {
             core.wait_for_console(part);
         } else if report.outcome() != Outcome::Clean {
             let text = report.to_string();
-            if Shown::start(&shown.report, text.clone()) {
-                Shown::wait(&shown.report, part);
+            if OnStderr::start(&shown.report, text.clone()) {
+                OnStderr::wait(&shown.report, part);
             } else {
                 show(&text);
             }
@@ -129,12 +128,12 @@ fn tell_the_report_first(coordinator: &ShutdownCoordinator, shown: &Arc<Shown>) 
 /// What is being written to stderr, each on a thread of its own: where that is a full pipe, it must
 /// not hold up the shutdown (P15).
 #[derive(Default)]
-struct Shown {
+struct OnStderr {
     error: OnceLock<Aside>,
     report: OnceLock<Aside>,
 }
 
-impl Shown {
+impl OnStderr {
     /// False: there is no thread for it.
     fn start(place: &OnceLock<Aside>, text: String) -> bool {
         let aside = Aside::start("winddown-stderr", move || show(&text));

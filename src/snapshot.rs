@@ -9,7 +9,8 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::reason::{Phase, StopReason};
-use crate::report::{Holder, clean, locale_is_utf8, time};
+use crate::report::Holder;
+use crate::text::{clean, locale_is_utf8, time};
 
 /// Lines of a [`Snapshot`] that are shown; of more, the number is.
 const SHOWN: usize = 40;
@@ -112,9 +113,10 @@ impl Snapshot {
     pub(crate) fn waited_for(mut self) -> Self {
         let cleaning = self.phase >= Phase::Cleaning;
         self.holders.retain(|here| {
-            let is_hook = matches!(here.holder, Holder::Hook | Holder::Guard | Holder::LastStep);
             // A stage is what is in it.
-            here.holder != Holder::Stage && here.age.is_some() && is_hook == cleaning
+            here.holder != Holder::Stage
+                && here.age.is_some()
+                && here.holder.is_called() == cleaning
         });
         self.more = 0;
         self

@@ -19,12 +19,27 @@ pub(crate) fn seen() {
     let _ = SEEN.try_with(|mark| mark.set(true));
 }
 
-/// The error as text, whole chain, and whether a `Stopped` was in it.
-pub(crate) fn show(error: &impl Display) -> (String, bool) {
+/// An error that was shown.
+pub struct Shown {
+    /// Its whole chain.
+    pub(crate) text: String,
+    /// A `Stopped` was in it.
+    stopped: bool,
+}
+
+impl Shown {
+    /// P22: an end that the stop has asked for is no failure. A `Stopped` of a child that was stopped
+    /// by itself is an error like any other.
+    pub(crate) fn is_failure(&self, stopping: bool) -> bool {
+        !(self.stopped && stopping)
+    }
+}
+
+pub(crate) fn show(error: &impl Display) -> Shown {
     let _ = SEEN.try_with(|mark| mark.set(false));
     let text = format!("{error:#}");
     let stopped = SEEN.try_with(Cell::get).unwrap_or(false);
-    (text, stopped)
+    Shown { text, stopped }
 }
 
 #[cfg(test)]
@@ -39,15 +54,15 @@ mod tests {
     #[test]
     fn finds_stopped_bare_boxed_and_wrapped() {
         let stopped = Stopped::new(StopReason::Completed);
-        assert!(show(&stopped).1);
-        assert!(show(&Wrapping(stopped.clone())).1);
+        assert!(show(&stopped).stopped);
+        assert!(show(&Wrapping(stopped.clone())).stopped);
         let boxed: Box<dyn std::error::Error> = stopped.into();
-        assert!(show(&boxed).1);
-        assert!(show(&crate::IntakeClosed::new()).1);
+        assert!(show(&boxed).stopped);
+        assert!(show(&crate::IntakeClosed::new()).stopped);
         let task = "late".to_owned();
-        assert!(show(&crate::SpawnError::IntakeClosed { task }).1);
-        assert!(show(&crate::PartitionError::IntakeClosed).1);
-        assert!(!show(&crate::PartitionError::Ended).1);
-        assert!(!show(&"something else").1);
+        assert!(show(&crate::SpawnError::IntakeClosed { task }).stopped);
+        assert!(show(&crate::PartitionError::IntakeClosed).stopped);
+        assert!(!show(&crate::PartitionError::Ended).stopped);
+        assert!(!show(&"something else").stopped);
     }
 }

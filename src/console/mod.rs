@@ -16,8 +16,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::event::Event;
 use crate::reason::Phase;
-use crate::report::{Outcome, ShutdownReport, locale_is_utf8};
+use crate::report::{Outcome, ShutdownReport};
 use crate::snapshot::Snapshot;
+use crate::text::locale_is_utf8;
 
 use screen::Screen;
 pub(crate) use text::NextInterrupt;

@@ -8,10 +8,9 @@
 use std::time::Duration;
 
 use crate::reason::{Phase, Signal};
-use crate::report::{
-    DrainOutcome, Holder, Outcome, ShutdownReport, clean, columns, fit, pad, time,
-};
+use crate::report::{DrainOutcome, Holder, Outcome, ShutdownReport};
 use crate::snapshot::{Snapshot, StillHere};
+use crate::text::{clean, columns, fit, pad, time};
 
 /// Names in a line of a log; of more, the number is given.
 const NAMED: usize = 8;

@@ -10,20 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Tick;
 use crate::hook::Body;
 use crate::inside;
-use crate::signal::handler::{self, Blocked, Mask};
-use crate::signal::state::EmergencyLine;
-use crate::signal::{Ears, SignalState};
+use crate::signal::handler::{Blocked, Mask};
+use crate::signal::{Ears, EmergencyLine, SignalState};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// See the module.
 pub(crate) struct Emergency {
     id: u64,
     signals: Arc<SignalState>,
-    /// Whether there is a thread.
-    started: Mutex<bool>,
+    /// One at a time starts the thread.
+    starting: Mutex<()>,
     lists: [Mutex<Vec<Arc<Cell>>>; 2],
 }
 
@@ -52,7 +50,7 @@ impl Cell {
             cell: self,
             line,
             // One may run another by hand.
-            before: line.runner.swap(handler::this_thread(), Ordering::AcqRel),
+            before: line.enter(),
         };
         // Only the one that has claimed the cell ever locks it: the lock is there for the compiler.
         let mut body = self.body.lock();
@@ -69,7 +67,7 @@ struct Finished<'a> {
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        self.line.runner.store(self.before, Ordering::Release);
+        self.line.leave(self.before);
         self.cell.finished.store(true, Ordering::Release);
     }
 }
@@ -98,7 +96,7 @@ impl Emergency {
         Self {
             id,
             signals,
-            started: Mutex::new(false),
+            starting: Mutex::new(()),
             lists: [Mutex::new(Vec::new()), Mutex::new(Vec::new())],
         }
     }
@@ -135,8 +133,8 @@ impl Emergency {
     }
 
     fn start(self: &Arc<Self>) -> io::Result<()> {
-        let mut started = self.started.lock();
-        if !*started {
+        let _starting = self.starting.lock();
+        if !self.signals.emergency.is_armed() {
             let emergency = Arc::clone(self);
             // The handler that waits for that thread must not have interrupted it: it is born with
             // everything blocked.
@@ -146,8 +144,7 @@ impl Emergency {
                 .name("winddown-emergency".to_owned())
                 .spawn(move || emergency.stand_by(mask))?;
             drop(blocked);
-            *started = true;
-            self.signals.emergency.armed.store(true, Ordering::Release);
+            self.signals.emergency.arm();
         }
         Ok(())
     }
@@ -158,12 +155,12 @@ impl Emergency {
         let _inside = inside::enter(self.id);
         let mut called = false;
         while !self.signals.released.load(Ordering::Acquire) {
-            if !called && line.until.load(Ordering::Acquire) != 0 {
+            if !called && line.is_called() {
                 called = true;
                 // A child that a hook starts must not inherit that everything is blocked.
                 mask.restore();
                 self.run_all();
-                line.done.store(true, Ordering::Release);
+                line.finish();
             }
             // Also afterwards: the end of a thread frees things, and the process may be about to
             // end.
@@ -179,7 +176,7 @@ impl Emergency {
             std::mem::forget(catch_unwind(AssertUnwindSafe(|| cell.run(line))));
             std::mem::forget(cell);
         }
-        while self.is_any_unfinished() && Tick::now().nanos() < line.until.load(Ordering::Acquire) {
+        while self.is_any_unfinished() && line.has_time() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -205,7 +202,7 @@ impl Emergency {
                     return Some(look(&list));
                 }
             }
-            if Tick::now().nanos() >= self.signals.emergency.until.load(Ordering::Acquire) {
+            if !self.signals.emergency.has_time() {
                 return None;
             }
             std::thread::yield_now();

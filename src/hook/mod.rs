@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::report::{Holder, HookOutcome};
 use crate::slab::Key;
+use crate::text::Name;
 
 pub(crate) use cleaning::Turn;
 pub(crate) use emergency::Emergency;
@@ -25,9 +26,6 @@ pub use guard::Guard;
 pub use run::HookOutput;
 pub(crate) use run::{Body, Ended, Never, caught};
 pub(crate) use stack::{Entry, Hooks, Registered};
-
-/// A name, borrowed where it can be.
-pub(crate) type Name = Cow<'static, str>;
 
 /// How much time a hook gets unless it says otherwise.
 pub(crate) const RESERVE: Duration = Duration::from_millis(250);

@@ -17,13 +17,14 @@ use crate::bus::Bus;
 use crate::clock::{Span, Tick};
 use crate::event::Event;
 use crate::hook::budget::allow;
-use crate::hook::{Body, Ended, Name, caught};
+use crate::hook::{Body, Ended, caught};
 use crate::inside;
 use crate::report::{Holder, HookOutcome, HookReport, HookReports};
 use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
 use crate::snapshot::StillHere;
 use crate::sync::{Condvar, Mutex};
+use crate::text::Name;
 use crate::token::{Node, SLICE};
 
 /// Failures from before the stop that are kept for the report; of a program that fails for days the

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 
-use super::display::clean;
+use crate::text::clean;
 
 /// Something that was left behind.
 #[derive(Clone, Copy, Debug)]

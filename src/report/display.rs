@@ -12,17 +12,13 @@
 //!   src/main.rs:17:14: hook close database: failed: disk full
 //! ```
 
-mod text;
-
 use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-pub(crate) use text::{clean, columns, fit, pad, time};
-use text::{parts, short};
-
 use super::rows::{Group, Row, groups};
 use super::{Inner, Outcome};
+use crate::text::{clean, columns, fit, pad, parts, short, time};
 
 /// No line is wider.
 const WIDTH: usize = 100;
@@ -332,18 +328,6 @@ fn name(row: &Row<'_>, unicode: bool) -> String {
         count if unicode => format!("{name} ×{count}"),
         count => format!("{name} x{count}"),
     }
-}
-
-/// What the environment says of the terminal's encoding, by the rules of `setlocale(3)`.
-pub(crate) fn locale_is_utf8() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .into_iter()
-        .filter_map(std::env::var_os)
-        .find(|value| !value.is_empty());
-    locale.is_some_and(|locale| {
-        let locale = locale.to_string_lossy().to_ascii_lowercase();
-        locale.contains("utf-8") || locale.contains("utf8")
-    })
 }
 
 #[cfg(test)]

@@ -23,10 +23,7 @@ pub use hooks::{HookOutcome, HookReport};
 
 use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Later, StopReason};
-
-pub(crate) use display::{clean, locale_is_utf8, time};
-#[cfg(feature = "console")]
-pub(crate) use display::{columns, fit, pad};
+use crate::text::locale_is_utf8;
 
 /// What the shutdown waits for, or calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +50,11 @@ pub enum Holder {
 }
 
 impl Holder {
+    /// It is called, not waited for.
+    pub(crate) const fn is_called(self) -> bool {
+        matches!(self, Self::Hook | Self::Guard | Self::LastStep)
+    }
+
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Hold => "hold",
@@ -363,7 +365,7 @@ impl ShutdownReport {
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        display::waterfall(&self.inner, self.outcome(), display::locale_is_utf8(), f)
+        display::waterfall(&self.inner, self.outcome(), locale_is_utf8(), f)
     }
 }
 

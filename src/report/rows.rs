@@ -39,9 +39,8 @@ impl Row<'_> {
         self.holder == Holder::Stage
     }
 
-    /// It was called, not waited for.
     pub(super) fn is_hook(&self) -> bool {
-        matches!(self.holder, Holder::Hook | Holder::Guard | Holder::LastStep)
+        self.holder.is_called()
     }
 
     /// It was not called at all.

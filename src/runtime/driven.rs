@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::inside;
-use crate::panic::{Payload, forget_payload};
+use crate::panic::{Payload, contained};
 use crate::said::{self, Voice};
 use crate::work::{Commits, drop_whole};
 
@@ -53,9 +53,9 @@ impl<F: Future, E: FnOnce(Ending<F::Output>)> Driven<F, E> {
 
     fn finish(&mut self, ending: Ending<F::Output>) {
         let future = self.future.take();
-        forget_payload(catch_unwind(AssertUnwindSafe(|| drop_whole(future))));
+        contained(|| drop_whole(future));
         if let Some(end) = self.end.take() {
-            forget_payload(catch_unwind(AssertUnwindSafe(|| end(ending))));
+            contained(|| end(ending));
         }
     }
 }

@@ -12,13 +12,15 @@ use tokio::task::AbortHandle;
 
 use crate::ShutdownHandle;
 use crate::error::{SpawnError, TaskPanicked};
-use crate::hook::Name;
+use crate::panic::{Payload, contained};
 use crate::reason::StopReason;
-use crate::report::{DrainOutcome, Holder};
+use crate::report::DrainOutcome;
 use crate::runtime::driven::{Driven, Ending};
+use crate::stopped_probe::Shown;
 use crate::sync::{AtomicBool, Ordering};
+use crate::text::Name;
 use crate::token::StopToken;
-use crate::work::{Abort, Commits, Home, Spawn, Stage, TaskOutput, with_failure};
+use crate::work::{Abort, Admitted, Commits, Home, Stage, TaskOutput, with_failure};
 
 /// A future that the shutdown waits for. Dropping it changes nothing: the future is driven on, and
 /// is still waited for.
@@ -201,44 +203,25 @@ where
     Fut: Future<Output: TaskOutput> + Send + 'static,
 {
     let location = Location::caller();
-    let task = name.clone().into_owned();
+    let shown = name.clone().into_owned();
     let Ok(runtime) = Handle::try_current() else {
-        return Err(SpawnError::NoRuntime { task });
+        return Err(SpawnError::NoRuntime { task: shown });
     };
-    let holders = Arc::clone(&home.holders);
-    let Ok(key) = holders.admit(name.clone(), Holder::Task, location) else {
-        return Err(SpawnError::IntakeClosed { task });
-    };
+    let task = home.admit_task(name, vital, stop, location)?;
+    let (holders, key) = (Arc::clone(&task.holders), task.key);
     holders.run_by_no_thread(key);
     let (tell, output) = oneshot::channel();
     let aborted = Arc::new(AtomicBool::new(false));
     let was_aborted = Arc::clone(&aborted);
     let token = StopToken::of(&home.node);
-    let spawn = Spawn {
-        id: home.id,
-        holders: Arc::clone(&holders),
-        name,
-        location,
-        vital,
-        stop,
-    };
     let end = move |ending| {
         let outcome = match ending {
-            Ending::Returned(output) => told(&spawn, Ok(output), tell),
-            Ending::Panicked(payload) => told(&spawn, Err(payload), tell),
+            Ending::Returned(output) => told(&task, Ok(output), tell),
+            Ending::Panicked(payload) => told(&task, Err(payload), tell),
             Ending::Dropped if was_aborted.load(Ordering::Acquire) => DrainOutcome::Aborted,
-            Ending::Dropped => {
-                let error = "it was dropped with its runtime".to_owned();
-                (spawn.stop)(StopReason::TaskFailed {
-                    task: spawn.name.clone().into_owned(),
-                    error: error.clone(),
-                });
-                DrainOutcome::Failed(error)
-            }
+            Ending::Dropped => task.fail("it was dropped with its runtime".to_owned()),
         };
-        // After the stop has been asked for: in between there must be no moment without this task
-        // and without the stop.
-        spawn.holders.leave(key, outcome);
+        task.leave(outcome);
     };
     // The closure is called as a part of the future, so that its panic is one of the task's.
     let future = async move { with_failure(f(token).await) };
@@ -258,7 +241,7 @@ where
     });
     holders.abort_with(key, &abort_it);
     Ok(AsyncTask {
-        name: task,
+        name: shown,
         task: abort,
         output,
     })
@@ -267,13 +250,11 @@ where
 /// Judges what the task has come to, and gives it to whoever joins; where nobody does, its drop code
 /// is part of the task (P21).
 fn told<R, S: Fn(StopReason) + Send + 'static>(
-    spawn: &Spawn<S>,
-    ended: Result<(R, Option<(String, bool)>), crate::panic::Payload>,
+    task: &Admitted<S>,
+    ended: Result<(R, Option<Shown>), Payload>,
     tell: oneshot::Sender<Result<R, TaskPanicked>>,
 ) -> DrainOutcome {
-    let (result, outcome) = spawn.judge(ended);
-    crate::panic::forget_payload(std::panic::catch_unwind(std::panic::AssertUnwindSafe(
-        || drop(tell.send(result)),
-    )));
+    let (result, outcome) = task.judge(ended);
+    contained(|| drop(tell.send(result)));
     outcome
 }

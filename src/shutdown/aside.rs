@@ -1,12 +1,11 @@
 //! User code on threads that can be left behind.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use crate::panic::forget_payload;
+use crate::panic::contained;
 use crate::sync::Mutex;
 
 /// User code that has been started on a thread of its own.
@@ -26,7 +25,7 @@ impl Aside {
             .spawn(move || {
                 let f = taken.lock().take();
                 if let Some(f) = f {
-                    forget_payload(catch_unwind(AssertUnwindSafe(f)));
+                    contained(f);
                 }
                 let _ = done.send(());
             });

@@ -1,15 +1,14 @@
 //! The report: made once, told to whoever wanted to hear it, and shared (P18).
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::event::Event;
 use crate::inside;
-use crate::panic::forget_payload;
-use crate::reason::{Phase, StopReason};
+use crate::panic::contained;
+use crate::reason::Phase;
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::discard;
 use crate::shutdown::teller::Teller;
@@ -171,7 +170,7 @@ impl Core {
         let tell = move || {
             let _inside = inside::enter(id);
             for word in words {
-                forget_payload(catch_unwind(AssertUnwindSafe(|| word(&report))));
+                contained(|| word(&report));
             }
         };
         if nothing {
@@ -193,7 +192,7 @@ impl Core {
             }
         };
         let _inside = inside::enter(self.id);
-        forget_payload(catch_unwind(AssertUnwindSafe(|| f(&report))));
+        contained(|| f(&report));
     }
 
     /// The owner goes. True: the report has been made; otherwise the runner lets go of the work.
@@ -250,7 +249,7 @@ impl Core {
             }
         }
         ShutdownReport::new(Inner {
-            reason: self.node.reason().unwrap_or(StopReason::Completed),
+            reason: self.node.known_reason(),
             later,
             is_final,
             timed_out: timed_out.unwrap_or(false),

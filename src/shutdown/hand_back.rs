@@ -4,13 +4,12 @@
 //! keep the others from being made. They have a [slice](super::shares) of the time of their own.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::inside;
-use crate::panic::forget_payload;
+use crate::panic::contained;
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Core, aside};
 use crate::sync::{Condvar, Mutex};
@@ -123,7 +122,7 @@ impl Queue {
                 state.since = Some(Tick::now());
                 call
             };
-            forget_payload(catch_unwind(AssertUnwindSafe(call)));
+            contained(call);
         }
         let mut state = self.state.lock();
         if state.generation == generation {

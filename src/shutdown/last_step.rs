@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::hook::{Body, Ended, Name, caught};
+use crate::hook::{Body, Ended, caught};
 use crate::inside;
 use crate::report::{Holder, HookOutcome, HookReport};
 use crate::shutdown::{Aside, Core};
 use crate::sync::Mutex;
+use crate::text::Name;
 
 /// See the module.
 pub(crate) struct LastStep {

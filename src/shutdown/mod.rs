@@ -167,16 +167,19 @@ impl Core {
     pub(crate) fn stop(&self, reason: StopReason) -> bool {
         let decided = self.node.decide(reason);
         self.signals.ring();
-        decided
-            .map_err(|late| self.deliveries(|deliveries| deliveries.too_late(late)))
-            .is_ok()
+        let Err(late) = decided else { return true };
+        if let Some(ending) = self.node.ending() {
+            ending.deliveries.too_late(late);
+        }
+        false
     }
 
     /// Asks for the stop if nobody has; otherwise the reason is not worth keeping.
-    pub(crate) fn stop_unless_stopped(&self, reason: StopReason) -> bool {
-        let first = !self.node.is_stopped() && self.node.decide(reason).is_ok();
+    pub(crate) fn stop_unless_stopped(&self, reason: StopReason) {
+        if !self.node.is_stopped() {
+            let _ = self.node.decide(reason);
+        }
         self.signals.ring();
-        first
     }
 
     /// Asks for the stop on behalf of a task.
@@ -186,12 +189,6 @@ impl Core {
             self.stop_unless_stopped(reason);
         } else {
             self.stop(reason);
-        }
-    }
-
-    fn deliveries(&self, f: impl FnOnce(&Deliveries)) {
-        if let Some(ending) = self.node.ending() {
-            f(&ending.deliveries);
         }
     }
 

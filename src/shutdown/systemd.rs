@@ -32,12 +32,13 @@ use sd_notify::NotifyState;
 
 use crate::clock::Tick;
 use crate::event::Event;
-use crate::reason::{Phase, StopReason};
-use crate::report::{Holder, ShutdownReport, clean, time};
+use crate::reason::Phase;
+use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::signal::Ears;
 use crate::snapshot::{Said, Snapshot, StillHere};
 use crate::sync::Mutex;
+use crate::text::{clean, time};
 use crate::token::SLICE;
 
 /// Between two looks at what moves, and between two attempts to say `READY=1` to a full queue.
@@ -180,7 +181,7 @@ impl Systemd {
     /// The program stops.
     pub(crate) fn stopping(&self, core: &Core) {
         if let Some(line) = &self.0 {
-            let reason = core.node.reason().unwrap_or(StopReason::Completed);
+            let reason = core.node.known_reason();
             let status = Event::Stopping(reason).to_string();
             let mut state = line.state.lock();
             // What has not got through by now is no longer true.

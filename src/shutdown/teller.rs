@@ -12,7 +12,7 @@ use tracing::{debug, error, info, trace, warn};
 use crate::clock::Tick;
 use crate::event::Event;
 use crate::inside;
-use crate::reason::{Phase, SignalReceived, StopReason};
+use crate::reason::{Phase, SignalReceived};
 use crate::report::{HookOutcome, HookReport, Outcome, ShutdownReport};
 use crate::shutdown::{Aside, Core};
 use crate::token::Life;
@@ -72,7 +72,7 @@ impl Teller {
         core.systemd.stopping(core);
         // After a linger the clock has been running since the signal, and nobody is late for that.
         self.last_late = core.node.since_stop();
-        let reason = core.node.reason().unwrap_or(StopReason::Completed);
+        let reason = core.node.known_reason();
         core.bus.emit(|| Event::Stopping(reason));
     }
 

@@ -10,7 +10,8 @@ use crate::reason::{Origin, Signal, StopReason};
 use crate::signal::bell::{Bell, Ears};
 use crate::signal::handler::Seat;
 use crate::signal::listener;
-use crate::signal::state::{Answer, Escalation, OwnerWord, SignalSettings, SignalState};
+use crate::signal::owner::OwnerWord;
+use crate::signal::state::{Answer, Escalation, SignalSettings, SignalState};
 use crate::sync::{AtomicBool, Ordering, model, model_with, thread};
 use crate::token::{Announcement, Deliveries, Ending, GraceClock, Life, Node};
 

@@ -11,9 +11,11 @@ use crate::clock::Tick;
 use crate::exit_policy::{Death, ExitPolicy, Facts};
 use crate::reason::{Origin, Signal};
 use crate::signal::bell::{Bell, Ears};
+use crate::signal::emergency_line::EmergencyLine;
 use crate::signal::exit;
 use crate::signal::handler;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::signal::owner::OwnerWord;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::token::{By, Life, Node, Word};
 
 /// What a further signal does, once the first has asked for the stop.
@@ -113,20 +115,6 @@ impl Unheard {
     }
 }
 
-/// Between the handler and the thread of the emergency hooks.
-pub(crate) struct EmergencyLine {
-    /// There is a thread to wake.
-    pub(crate) armed: AtomicBool,
-    /// They are called for, and have until then, in nanoseconds; 0 before that.
-    pub(crate) until: AtomicU64,
-    /// It has run them all.
-    pub(crate) done: AtomicBool,
-    /// The thread that is running one of them, 0 for none.
-    pub(crate) runner: AtomicUsize,
-    /// The signal for which the listener ends the process, 0 for none.
-    passed_on: AtomicUsize,
-}
-
 impl SignalState {
     /// # Errors
     ///
@@ -138,13 +126,7 @@ impl SignalState {
             process: std::process::id(),
             signals: AtomicU64::new(0),
             bell: Bell::new()?,
-            emergency: EmergencyLine {
-                armed: AtomicBool::new(false),
-                until: AtomicU64::new(0),
-                done: AtomicBool::new(false),
-                runner: AtomicUsize::new(0),
-                passed_on: AtomicUsize::new(0),
-            },
+            emergency: EmergencyLine::new(),
             owner: OwnerWord::default(),
             installed: AtomicBool::new(false),
             reported: AtomicBool::new(false),
@@ -173,11 +155,8 @@ impl SignalState {
             Answer::Noted => {}
             // This very thread is in an emergency hook, which cannot go on before the handler has
             // returned: so that the terminal is put back, the listener waits for it instead.
-            Answer::Force
-                if self.emergency.runner.load(Ordering::Acquire) == handler::this_thread() =>
-            {
-                let number = signal.number().unsigned_abs() as usize;
-                self.emergency.passed_on.store(number, Ordering::Release);
+            Answer::Force if self.emergency.is_busy_here() => {
+                self.emergency.pass_on(signal);
                 self.bell.ring(Ears::LISTENER);
             }
             Answer::Force => self.end_by_force(signal),
@@ -192,7 +171,7 @@ impl SignalState {
         let Some(ending) = self.node.ending() else {
             return Answer::Noted;
         };
-        let record = self.node.record(signal, origin, now);
+        let record = ending.deliveries.record(signal, origin, now);
         let polite = ending.deliveries.be_polite(now);
         self.answer(signal, now, record, polite)
     }
@@ -323,15 +302,13 @@ impl SignalState {
     /// Lets the emergency hooks run, on their own thread, for as long as `budget` allows.
     /// Async-signal-safe.
     pub(crate) fn run_emergency_hooks(&self, budget: Duration) {
-        if !self.emergency.armed.load(Ordering::Acquire) {
+        if !self.emergency.is_armed() {
             return;
         }
         let deadline = Tick::now() + budget;
-        self.emergency
-            .until
-            .fetch_max(deadline.nanos(), Ordering::AcqRel);
+        self.emergency.call(deadline);
         self.bell.ring(Ears::EMERGENCY);
-        while !self.emergency.done.load(Ordering::Acquire) && Tick::now() < deadline {
+        while !self.emergency.is_done() && Tick::now() < deadline {
             handler::pause_a_millisecond();
         }
     }
@@ -343,11 +320,7 @@ impl SignalState {
 
     /// The listener's part of a second signal.
     pub(crate) fn end_what_was_passed_on(&self) {
-        let number = self.emergency.passed_on.load(Ordering::Acquire);
-        if let Some(signal) = i32::try_from(number)
-            .ok()
-            .and_then(|number| Signal::try_from(number).ok())
-        {
+        if let Some(signal) = self.emergency.passed_on() {
             self.end_by_force(signal);
         }
     }
@@ -366,62 +339,6 @@ impl SignalState {
             panicked: false,
             failed: false,
         })
-    }
-}
-
-/// Whether the thread that owns the coordinator has come back, or the process goes without it: one
-/// decision.
-///
-/// An owner that awaits the report is *here* from its first poll after the stop, and *back* when it
-/// has fetched the report: in between the drain need not wait for it, but its executor may hang,
-/// and then the process ends without it (P15).
-#[derive(Default)]
-pub(crate) struct OwnerWord {
-    word: AtomicU8,
-    awaits: AtomicBool,
-}
-
-impl OwnerWord {
-    const AWAY: u8 = 0;
-    const BACK: u8 = 1;
-    const GIVEN_UP: u8 = 2;
-
-    /// True: in time. False: the process is being ended without it.
-    pub(crate) fn come_back(&self) -> bool {
-        self.word
-            .compare_exchange(Self::AWAY, Self::BACK, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-            || self.is_back()
-    }
-
-    /// True: it is still away, and its coming back will be too late.
-    pub(crate) fn give_up(&self) -> bool {
-        self.word
-            .compare_exchange(
-                Self::AWAY,
-                Self::GIVEN_UP,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
-            .is_ok()
-    }
-
-    pub(crate) fn is_back(&self) -> bool {
-        self.word.load(Ordering::Acquire) == Self::BACK
-    }
-
-    /// It has seen the stop, and will fetch the report when there is one.
-    pub(crate) fn await_report(&self) {
-        self.awaits.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn awaits_report(&self) -> bool {
-        self.awaits.load(Ordering::Acquire)
-    }
-
-    /// Nobody has to wait for it any more.
-    pub(crate) fn is_here(&self) -> bool {
-        self.is_back() || self.awaits_report()
     }
 }
 

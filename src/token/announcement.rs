@@ -1,13 +1,11 @@
 //! Telling everybody under a node that it has stopped: threads and channels first, then wakers,
 //! then `on_stop`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use crate::inside;
-use crate::panic::forget_payload;
-use crate::reason::StopReason;
+use crate::panic::contained;
 use crate::slab::Taken;
 use crate::token::node::{Callback, Node};
 
@@ -75,15 +73,15 @@ impl Announcement {
 
 pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
-        forget_payload(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        contained(|| waker.wake());
     }
 }
 
 fn call(callbacks: Vec<(Arc<Node>, Taken<Callback>)>) {
     for (node, callbacks) in callbacks {
-        let reason = node.reason().unwrap_or(StopReason::Completed);
+        let reason = node.known_reason();
         for callback in callbacks {
-            forget_payload(catch_unwind(AssertUnwindSafe(|| callback(&reason))));
+            contained(|| callback(&reason));
         }
     }
 }

@@ -40,7 +40,7 @@ impl Future for StopFuture {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(this.token.known_reason())
+        Poll::Ready(this.token.node.known_reason())
     }
 }
 

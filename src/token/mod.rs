@@ -137,7 +137,7 @@ impl StopToken {
     pub fn check(&self) -> Result<(), Stopped> {
         // P1: the reason is only looked for once it is needed.
         if self.is_stopped() {
-            Err(Stopped::new(self.known_reason()))
+            Err(Stopped::new(self.node.known_reason()))
         } else {
             Ok(())
         }
@@ -146,14 +146,16 @@ impl StopToken {
     /// Blocks until the stop.
     pub fn wait(&self) -> StopReason {
         self.node.wait_until(None);
-        self.known_reason()
+        self.node.known_reason()
     }
 
     /// Blocks until the stop, but no longer than `timeout`; `None` when that was over first.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<StopReason> {
         // A deadline beyond the end of time is none.
         let deadline = Instant::now().checked_add(timeout);
-        self.node.wait_until(deadline).then(|| self.known_reason())
+        self.node
+            .wait_until(deadline)
+            .then(|| self.node.known_reason())
     }
 
     /// Sleeps for `duration`; the stop ends the sleep.
@@ -235,11 +237,6 @@ impl StopToken {
     /// hooks: work that is still held by then is reported as abandoned.
     pub fn time_left(&self) -> Option<Duration> {
         self.node.time_left()
-    }
-
-    /// P2: only called after the stop has been seen.
-    fn known_reason(&self) -> StopReason {
-        self.reason().unwrap_or(StopReason::Completed)
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

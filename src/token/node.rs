@@ -21,7 +21,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::Tick;
-use crate::reason::{Origin, Signal, StopReason};
+use crate::reason::{Signal, StopReason};
 use crate::slab::{Key, Slab};
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, OnceLock, Ordering};
 use crate::token::announcement::Announcement;
@@ -272,14 +272,6 @@ impl Node {
         self.swap(Word::RUNNING, stopped) || self.swap(Word::ATTENDED, stopped)
     }
 
-    /// Keeps a delivery for the report. Async-signal-safe.
-    pub(crate) fn record(&self, signal: Signal, origin: Origin, now: Tick) -> usize {
-        self.ending()
-            .map_or(crate::token::word::NO_RECORD, |ending| {
-                ending.deliveries.record(signal, origin, now)
-            })
-    }
-
     /// Decides the reason if nothing has yet; the waiters are still to be told. Gives the reason
     /// back where it came too late.
     pub(crate) fn decide(&self, reason: StopReason) -> Result<(), StopReason> {
@@ -335,6 +327,11 @@ impl Node {
         }
         Announcement::of(self).finish();
         true
+    }
+
+    /// For who has seen the stop: there is a reason (P2).
+    pub(crate) fn known_reason(&self) -> StopReason {
+        self.reason().unwrap_or(StopReason::Completed)
     }
 
     /// Not for a handler: it may lock, and looks up who sent a signal.

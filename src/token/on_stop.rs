@@ -1,10 +1,10 @@
 //! Closures that are called at the stop.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
-use crate::panic::forget_payload;
+use crate::panic::contained;
 use crate::slab::Key;
 use crate::token::StopToken;
 use crate::token::node::{Callback, Node};
@@ -24,8 +24,8 @@ impl OnStop {
                 registered: Some((Arc::downgrade(token.node()), key)),
             },
             Err(callback) => {
-                let reason = token.known_reason();
-                forget_payload(catch_unwind(AssertUnwindSafe(|| callback(&reason))));
+                let reason = token.node.known_reason();
+                contained(|| callback(&reason));
                 Self { registered: None }
             }
         }

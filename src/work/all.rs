@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::bus::Bus;
 use crate::clock::Tick;
-use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::report::DrainReport;
 use crate::said::Thread;
 use crate::snapshot::StillHere;
 use crate::sync::Mutex;
+use crate::text::Name;
 use crate::token::Node;
 use crate::work::home::Room;
 use crate::work::{HandBackCall, Home, Sets, StageState};
@@ -73,8 +73,7 @@ impl Work {
 
     /// Why the program stops.
     pub(crate) fn reason(&self) -> StopReason {
-        let reason = self.own.node.reason();
-        reason.unwrap_or(StopReason::Completed)
+        self.own.node.known_reason()
     }
 
     /// No more stages: all there are, the one built last first.

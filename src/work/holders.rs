@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Tick, nanos};
-use crate::hook::Name;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
 use crate::snapshot::{Said, StillHere};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::text::Name;
 use crate::token::{Node, SLICE};
 use crate::work::place::{self, Place, Places, Slot};
 
@@ -145,7 +145,6 @@ impl Holders {
     pub(crate) fn admit(
         &self,
         name: Name,
-        holder: Holder,
         location: &'static Location<'static>,
     ) -> Result<Key, Name> {
         let since = Tick::coarse();
@@ -153,7 +152,7 @@ impl Holders {
         if self.is_closed() {
             return Err(name);
         }
-        Ok(self.put(&mut state, since, name, holder, location))
+        Ok(self.put(&mut state, since, name, location))
     }
 
     /// Puts the owner's own work on the list, also after the stop: the drain waits for the owner
@@ -161,7 +160,7 @@ impl Holders {
     #[cfg(feature = "tokio")]
     pub(crate) fn admit_owner(&self, name: Name, location: &'static Location<'static>) -> Key {
         let since = Tick::coarse();
-        self.put(&mut self.state.lock(), since, name, Holder::Task, location)
+        self.put(&mut self.state.lock(), since, name, location)
     }
 
     fn put(
@@ -169,12 +168,11 @@ impl Holders {
         state: &mut State,
         since: Tick,
         name: Name,
-        holder: Holder,
         location: &'static Location<'static>,
     ) -> Key {
         state.alive.push(Held {
             name,
-            holder,
+            holder: Holder::Task,
             location,
             since,
             late: self.is_stopping(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::error::{IntakeClosed, SpawnError};
-use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::said::Thread;
 use crate::snapshot::StillHere;
+use crate::text::Name;
 use crate::token::{Node, StopToken};
 use crate::work::place::Place;
-use crate::work::task::Spawn;
+use crate::work::task::Admitted;
 use crate::work::{Hold, Holders, Sets, Task, TaskOutput};
 
 /// See the module.
@@ -75,16 +75,31 @@ impl Home {
         F: FnOnce(StopToken) -> R + Send + 'static,
         R: TaskOutput,
     {
-        let spawn = Spawn {
+        let token = StopToken::of(&self.node);
+        let task = self.admit_task(name, vital, stop, location)?;
+        task.start_thread(move || f(token))
+    }
+
+    /// Admits a task, which is waited for from then on.
+    pub(crate) fn admit_task<S>(
+        &self,
+        name: Name,
+        vital: bool,
+        stop: S,
+        location: &'static Location<'static>,
+    ) -> Result<Admitted<S>, SpawnError> {
+        let Ok(key) = self.holders.admit(name.clone(), location) else {
+            let task = name.into_owned();
+            return Err(SpawnError::IntakeClosed { task });
+        };
+        Ok(Admitted {
             id: self.id,
             holders: Arc::clone(&self.holders),
+            key,
             name,
-            location,
             vital,
             stop,
-        };
-        let token = StopToken::of(&self.node);
-        spawn.spawn(move || f(token))
+        })
     }
 
     /// Nothing is registered here, and nothing in flight. To be asked after the close.

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::hook::{HookOutput, Name};
+use crate::hook::HookOutput;
 use crate::inside;
 use crate::panic::show_and_drop;
 use crate::reason::Interruption;
 use crate::slab::Key;
+use crate::text::Name;
 use crate::token::StopToken;
 use crate::work::Home;
 use crate::work::deferred;

@@ -40,7 +40,7 @@ pub(crate) use sets::{HandBackCall, Sets};
 pub use stage::Stage;
 pub(crate) use stage_state::StageState;
 #[cfg(feature = "tokio")]
-pub(crate) use task::{Spawn, with_failure};
+pub(crate) use task::{Admitted, with_failure};
 pub use task::{Task, TaskOutput};
 #[cfg(feature = "tokio")]
 pub(crate) use under_way::Commits;

@@ -17,11 +17,11 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::clock::Tick;
-use crate::hook::Name;
 use crate::report::Holder;
 use crate::said;
 use crate::snapshot::Said;
 use crate::sync::{self, AtomicUsize, Mutex, Ordering};
+use crate::text::Name;
 use crate::work::Holders;
 use crate::work::holders::Held;
 

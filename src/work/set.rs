@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::event::Event;
-use crate::hook::Name;
 use crate::inside;
 use crate::panic;
 use crate::reason::Interruption;
@@ -15,6 +14,7 @@ use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::Thread;
 use crate::slab::{Key, Slab};
 use crate::sync::Mutex;
+use crate::text::Name;
 use crate::work::Home;
 use crate::work::in_flight::HandBack;
 use crate::work::item::{Cell, Interrupted, Stand};
@@ -125,7 +125,7 @@ impl<T> Set<T> {
                 // P21: until it has ended the item stays on the list.
                 let (set, cell) = (Arc::clone(self), Arc::clone(cell));
                 let end = Box::new(move |end| set.has_given_back(&cell, key, end, told, by));
-                panic::forget_payload(catch_unwind(AssertUnwindSafe(|| start(end))));
+                panic::contained(|| start(end));
                 return;
             }
         };

@@ -4,11 +4,11 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Tick;
-use crate::hook::Name;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::{self, Thread};
 use crate::snapshot::StillHere;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::text::Name;
 
 /// Hand-backs that failed and are kept for the report; of more, the number is in it as one row.
 const KEPT: usize = 64;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{IntakeClosed, SpawnError};
-use crate::hook::Name;
 use crate::reason::StopReason;
+use crate::text::Name;
 use crate::token::StopToken;
 #[cfg(feature = "tokio")]
 use crate::work::Home;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::hook::Name;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::snapshot::StillHere;
 use crate::sync::Mutex;
+use crate::text::Name;
 use crate::token::Announcement;
 use crate::work::Home;
 

@@ -2,18 +2,19 @@
 
 use std::fmt;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::{SpawnError, TaskPanicked};
-use crate::hook::Name;
 use crate::inside;
-use crate::panic::{self, forget_payload};
+use crate::panic::{self, contained};
 use crate::reason::StopReason;
-use crate::report::{DrainOutcome, Holder};
-use crate::stopped_probe;
+use crate::report::DrainOutcome;
+use crate::slab::Key;
+use crate::stopped_probe::Shown;
 use crate::sync::Mutex;
+use crate::text::Name;
 use crate::work::Holders;
 
 /// A thread that the shutdown waits for. Dropping it changes nothing: the thread runs on, and is
@@ -42,34 +43,35 @@ impl TaskOutput for crate::hook::Never {}
 mod sealed {
     use std::fmt::Display;
 
+    use crate::stopped_probe::{self, Shown};
+
     pub trait Sealed {
-        /// The error as text, and whether it is, or wraps, `Stopped`.
+        /// The error, shown.
         #[doc(hidden)]
-        fn failure(&self) -> Option<(String, bool)>;
+        fn failure(&self) -> Option<Shown>;
     }
 
     impl Sealed for () {
-        fn failure(&self) -> Option<(String, bool)> {
+        fn failure(&self) -> Option<Shown> {
             None
         }
     }
 
     impl<T, E: Display> Sealed for Result<T, E> {
-        fn failure(&self) -> Option<(String, bool)> {
-            self.as_ref().err().map(super::stopped_probe::show)
+        fn failure(&self) -> Option<Shown> {
+            self.as_ref().err().map(stopped_probe::show)
         }
     }
 
     impl Sealed for crate::hook::Never {
-        fn failure(&self) -> Option<(String, bool)> {
+        fn failure(&self) -> Option<Shown> {
             None
         }
     }
 }
 
-/// With the error as text, where it is one, and whether that is, or wraps, `Stopped`.
-#[cfg(feature = "tokio")]
-pub(crate) fn with_failure<R: TaskOutput>(output: R) -> (R, Option<(String, bool)>) {
+/// With the error, where it is one.
+pub(crate) fn with_failure<R: TaskOutput>(output: R) -> (R, Option<Shown>) {
     let failure = output.failure();
     (output, failure)
 }
@@ -121,32 +123,26 @@ impl<R> fmt::Debug for Task<R> {
 impl<R> UnwindSafe for Task<R> {}
 impl<R> RefUnwindSafe for Task<R> {}
 
-/// What the thread of a task needs of its coordinator.
-pub(crate) struct Spawn<S> {
+/// A task that has been admitted, and is waited for until it leaves.
+pub(crate) struct Admitted<S> {
     pub(crate) id: u64,
     pub(crate) holders: Arc<Holders>,
+    pub(crate) key: Key,
     pub(crate) name: Name,
-    pub(crate) location: &'static Location<'static>,
     /// Any return stops the program.
     pub(crate) vital: bool,
     /// Asks for the stop.
     pub(crate) stop: S,
 }
 
-impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
-    /// Starts the thread.
-    pub(crate) fn spawn<R: TaskOutput>(
+impl<S: Fn(StopReason) + Send + 'static> Admitted<S> {
+    /// Starts the thread of a task that is one.
+    pub(crate) fn start_thread<R: TaskOutput>(
         self,
         f: impl FnOnce() -> R + Send + 'static,
     ) -> Result<Task<R>, SpawnError> {
         let name = self.name.clone().into_owned();
-        let Ok(key) = self
-            .holders
-            .admit(self.name.clone(), Holder::Task, self.location)
-        else {
-            return Err(SpawnError::IntakeClosed { task: name });
-        };
-        let holders = Arc::clone(&self.holders);
+        let (holders, key) = (Arc::clone(&self.holders), self.key);
         let output = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&output);
         // A NUL would be refused as a thread's name, and the system shows 15 bytes of it anyway.
@@ -155,20 +151,14 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
             .name(thread_name)
             .spawn(move || {
                 let _inside = inside::enter(self.id);
-                self.holders.run_by_this_thread(key);
-                let result = catch_unwind(AssertUnwindSafe(|| {
-                    let output = f();
-                    let failure = output.failure();
-                    (output, failure)
-                }));
-                let (result, outcome) = self.judge(result);
+                self.holders.run_by_this_thread(self.key);
+                let ended = catch_unwind(AssertUnwindSafe(|| with_failure(f())));
+                let (result, outcome) = self.judge(ended);
                 *slot.lock() = Some(result);
                 // Where nobody holds the task any more, this drops what it returned: user code, and
                 // part of the task (P21).
-                forget_payload(catch_unwind(AssertUnwindSafe(|| drop(slot))));
-                // After the stop has been asked for: in between there must be no moment without
-                // this task and without the stop.
-                self.holders.leave(key, outcome);
+                contained(|| drop(slot));
+                self.leave(outcome);
             });
         match thread {
             Ok(thread) => Ok(Task {
@@ -186,20 +176,13 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
     /// Asks for the stop where the task's end calls for one.
     pub(crate) fn judge<R>(
         &self,
-        result: Result<(R, Option<(String, bool)>), panic::Payload>,
+        ended: Result<(R, Option<Shown>), panic::Payload>,
     ) -> (Result<R, TaskPanicked>, DrainOutcome) {
         let task = self.name.clone().into_owned();
-        match result {
-            // A `Stopped` of a child that was stopped by itself is an error like any other.
-            Ok((output, Some((error, stopped)))) if !(stopped && self.holders.is_stopping()) => {
-                let reason = StopReason::TaskFailed {
-                    task,
-                    error: error.clone(),
-                };
-                (self.stop)(reason);
-                (Ok(output), DrainOutcome::Failed(error))
+        match ended {
+            Ok((output, Some(shown))) if shown.is_failure(self.holders.is_stopping()) => {
+                (Ok(output), self.fail(shown.text))
             }
-            // P22: an end that the stop has asked for is no failure.
             Ok((output, _)) => {
                 if self.vital {
                     (self.stop)(StopReason::TaskEnded { task });
@@ -212,14 +195,24 @@ impl<S: Fn(StopReason) + Send + 'static> Spawn<S> {
                     task: task.clone(),
                     message: message.clone(),
                 });
-                (
-                    Err(TaskPanicked {
-                        task,
-                        message: message.clone(),
-                    }),
-                    DrainOutcome::Panicked(message),
-                )
+                let outcome = DrainOutcome::Panicked(message.clone());
+                (Err(TaskPanicked { task, message }), outcome)
             }
         }
+    }
+
+    /// Asks for the stop, as the task has failed.
+    pub(crate) fn fail(&self, error: String) -> DrainOutcome {
+        (self.stop)(StopReason::TaskFailed {
+            task: self.name.clone().into_owned(),
+            error: error.clone(),
+        });
+        DrainOutcome::Failed(error)
+    }
+
+    /// After the stop has been asked for: in between there must be no moment without this task and
+    /// without the stop.
+    pub(crate) fn leave(&self, outcome: DrainOutcome) {
+        self.holders.leave(self.key, outcome);
     }
 }

@@ -379,7 +379,12 @@ fn report_without_the_runner(_: &str) -> ExitCode {
 /// woken without the runner, which on its return has the rest of the stage to tell.
 fn the_owner_reports_all_where_the_runner_is_stuck() -> Completion {
     let mut program = or_skip!(as_nobody("report without the runner", "")).start();
-    for line in ["own undecided", "stage abandoned", "staged undecided"] {
+    for line in [
+        "own undecided",
+        "stage abandoned",
+        "staged undecided",
+        "on_stop closures abandoned",
+    ] {
         program.expect(line);
     }
     program.expect("stage stopped");

@@ -1,7 +1,7 @@
-use super::text::{is_hidden, short};
 use super::*;
 use crate::report::fixture::{drained, everything, hook, inner};
 use crate::report::{DrainOutcome, Holder, HookOutcome, ShutdownReport};
+use crate::text::{is_hidden, short};
 
 const EVERYTHING: &str = "\
 shutdown: incomplete in 2.6 s (SIGTERM from pid 4242, uid 1000)

@@ -1,6 +1,10 @@
 //! Text in so many columns of a terminal, with nothing in it that could move the cursor.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+/// A name that something was registered under. Most are literals.
+pub(crate) type Name = Cow<'static, str>;
 
 /// Three digits and a unit.
 pub(crate) fn time(span: Duration) -> String {
@@ -35,7 +39,7 @@ pub(crate) fn fit(text: &str, width: usize, unicode: bool) -> String {
 
 /// A name in at most `width` columns. Where it does not fit, its middle goes: what tells it from
 /// its like is often at its end.
-pub(super) fn short(name: &str, width: usize, unicode: bool) -> String {
+pub(crate) fn short(name: &str, width: usize, unicode: bool) -> String {
     let name = clean(name, unicode);
     if columns(&name) <= width {
         return name;
@@ -54,7 +58,7 @@ pub(super) fn short(name: &str, width: usize, unicode: bool) -> String {
 }
 
 /// The text in lines of at most `width` columns, broken between words where that costs little.
-pub(super) fn parts(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn parts(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rest = text;
     while columns(rest) > width {
@@ -82,7 +86,7 @@ pub(super) fn parts(text: &str, width: usize) -> Vec<String> {
 }
 
 /// The last `width` columns of the text.
-pub(super) fn tail(text: &str, width: usize, unicode: bool) -> String {
+pub(crate) fn tail(text: &str, width: usize, unicode: bool) -> String {
     let text = clean(text, unicode);
     let mut used = 0;
     let kept = text.char_indices().rev().take_while(|(_, c)| {
@@ -125,7 +129,7 @@ pub(crate) fn clean(text: &str, unicode: bool) -> String {
     cleaned
 }
 
-pub(super) fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
@@ -144,4 +148,16 @@ fn column(c: char) -> usize {
         '\u{1100}'.. => 2,
         _ => 1,
     }
+}
+
+/// What the environment says of the terminal's encoding, by the rules of `setlocale(3)`.
+pub(crate) fn locale_is_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .find(|value| !value.is_empty());
+    locale.is_some_and(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
