@@ -92,10 +92,13 @@ fn a_guard_dropped_while_its_clean_up_runs_waits_for_it() {
     let owner = Arc::clone(&shutdown);
     let ending = thread::spawn(move || owner.shutdown());
     begins.recv_timeout(FAR).unwrap();
+    let (drops, dropped) = mpsc::channel();
     let dropping = thread::spawn(move || {
+        drops.send(()).unwrap();
         drop(guard);
         done.load(Ordering::SeqCst)
     });
+    dropped.recv_timeout(FAR).unwrap();
     go_on.send(()).unwrap();
     assert_eq!(
         bounded(move || dropping.join().unwrap()),

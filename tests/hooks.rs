@@ -394,6 +394,33 @@ fn a_hook_that_was_run_by_hand_is_not_called_again() {
     );
 }
 
+/// Those that nobody could be told of before the stop; and what is not kept is counted.
+#[test]
+fn of_many_failures_before_the_stop_64_are_kept() {
+    let shutdown = embedded().install().unwrap();
+    for n in 0..70 {
+        let failed = shutdown.hook("fails", move || Err::<(), _>(n)).run_now();
+        assert_eq!(failed, Some(HookOutcome::Failed(n.to_string())));
+    }
+    let report = shutdown.shutdown();
+    assert_eq!((report.hooks().len(), report.more_hooks()), (64, 6));
+    assert_eq!(report.outcome(), Outcome::Incomplete);
+}
+
+/// What a hook holds that is never called is not kept for ever.
+#[test]
+fn the_closure_of_a_skipped_hook_is_dropped() {
+    let shutdown = embedded().grace_period(Duration::ZERO).install().unwrap();
+    let (held, gone) = mpsc::channel::<()>();
+    shutdown.hook("skipped", move || held.send(()).unwrap());
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(outcomes(&report), [("skipped", HookOutcome::Skipped)]);
+    assert_eq!(
+        gone.recv_timeout(FAR),
+        Err(mpsc::RecvTimeoutError::Disconnected)
+    );
+}
+
 #[test]
 fn ten_thousand_hooks_run_in_order() {
     let shutdown = embedded().install().unwrap();

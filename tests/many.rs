@@ -118,6 +118,82 @@ fn a_chain_of_100_000_children_is_stopped_and_dropped_on_a_small_stack() {
 }
 
 #[test]
+fn a_snapshot_has_a_thousand_of_a_kind_and_counts_the_rest() {
+    let shutdown = winddown::ShutdownCoordinator::builder()
+        .signals([])
+        .install()
+        .unwrap();
+    let stages: Vec<_> = (0..1_100).map(|_| shutdown.stage("stage")).collect();
+    let holds: Vec<_> = (0..1_050).map(|_| shutdown.hold("hold").unwrap()).collect();
+    for _ in 0..1_020 {
+        shutdown.hook("hook", || ());
+    }
+    let snapshot = shutdown.snapshot();
+    let rows = |name: &str| {
+        let named = snapshot.holders().iter().filter(|row| row.name() == name);
+        named.map(winddown::StillHere::count).sum::<usize>()
+    };
+    let shown = ["stage", "hold", "hook"].map(rows);
+    assert_eq!(shown[0], 1_000);
+    assert_eq!(
+        shown.iter().sum::<usize>() + snapshot.more(),
+        1_100 + 1_050 + 1_020
+    );
+    drop((stages, holds));
+}
+
+/// What is printed for debugging names the thing, and what there is to know of it.
+#[test]
+fn whatever_is_printed_for_debugging_says_what_it_is() {
+    let source = StopSource::new();
+    source.stop("enough");
+    let shutdown = winddown::ShutdownCoordinator::builder()
+        .signals([])
+        .install()
+        .unwrap();
+    let jobs = shutdown.in_flight::<u8>("jobs").on_interrupted(drop);
+    let shown = [
+        (
+            format!("{source:?}"),
+            "StopSource { reason: Some(Requested(\"enough\")), .. }",
+        ),
+        (
+            format!("{:?}", source.token()),
+            "StopToken { reason: Some(Requested(\"enough\")), .. }",
+        ),
+        (
+            format!("{shutdown:?}"),
+            "ShutdownCoordinator { phase: Running, .. }",
+        ),
+        (
+            format!("{:?}", shutdown.handle()),
+            "ShutdownHandle { phase: Running, .. }",
+        ),
+        (format!("{:?}", shutdown.hook("flush", || ())), "Hook"),
+        (format!("{:?}", shutdown.hold("upload").unwrap()), "Hold"),
+        (format!("{:?}", shutdown.guard("pool", 7, |_| ())), "Guard"),
+        (format!("{:?}", shutdown.stage("sink")), "Stage"),
+        (
+            format!("{:?}", shutdown.spawn("worker", |_| ()).unwrap()),
+            "Task",
+        ),
+        (
+            format!("{:?}", shutdown.end_of_stream(["a.log"])),
+            "EndOfStream",
+        ),
+        (format!("{jobs:?}"), "InFlight"),
+        (format!("{:?}", jobs.reserve().unwrap()), "Slot"),
+        (
+            format!("{:?}", jobs.reserve().unwrap().fill(1).unwrap()),
+            "Item",
+        ),
+    ];
+    for (text, due) in shown {
+        assert!(text.starts_with(due), "{text}");
+    }
+}
+
+#[test]
 fn handles_are_send_sync_and_unwind_safe() {
     fn all<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
     all::<StopSource>();

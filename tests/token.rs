@@ -346,6 +346,13 @@ fn a_loop_ends_at_the_stop_and_loses_nothing_it_was_given() {
 }
 
 #[test]
+fn a_loop_that_may_end_early_has_an_upper_bound_alone() {
+    let token = StopSource::new().token();
+    let numbers = [1, 2, 3].into_iter().until_stopped(&token);
+    assert_eq!(numbers.size_hint(), (0, Some(3)));
+}
+
+#[test]
 fn time_left_is_known_after_the_stop_only() {
     let shutdown = embedded().install().unwrap();
     let token = shutdown.token().child().token();

@@ -132,7 +132,6 @@ pub(super) struct State {
     pub(super) listed_failed: usize,
     /// What `done` has no room for.
     pub(super) more: usize,
-    pub(super) more_failed: bool,
 }
 
 impl State {
@@ -165,7 +164,6 @@ impl State {
                 self.keep(report);
             } else if failed {
                 self.more += 1;
-                self.more_failed = true;
             }
             return;
         }
@@ -179,7 +177,6 @@ impl State {
             self.keep(report);
         } else {
             self.more += 1;
-            self.more_failed |= failed;
         }
     }
 }
@@ -221,7 +218,6 @@ impl Hooks {
                 listed: 0,
                 listed_failed: 0,
                 more: 0,
-                more_failed: false,
             }),
             changed: Condvar::new(),
             bus,
@@ -384,7 +380,6 @@ impl Hooks {
         let mut reports = HookReports {
             list: done.list,
             more: state.more,
-            more_failed: state.more_failed,
         };
         drop(state);
         if done.unsorted {

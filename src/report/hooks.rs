@@ -100,7 +100,6 @@ impl HookReport {
 pub(crate) struct HookReports {
     /// In the order in which they were called.
     pub(crate) list: Vec<HookReport>,
-    /// Guards that were dropped after the stop and are not listed, and whether any of them failed.
+    /// How many are not listed. Where one of them has failed, some of those that are have too.
     pub(crate) more: usize,
-    pub(crate) more_failed: bool,
 }

@@ -266,7 +266,6 @@ impl ShutdownReport {
         let failed_task = |reason: &StopReason| reason.is_of_a_failed_task();
         failed_task(&self.inner.reason)
             || later.iter().any(failed_task)
-            || self.inner.hooks.more_failed
             || self
                 .inner
                 .hooks

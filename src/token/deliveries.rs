@@ -291,6 +291,54 @@ mod tests {
         );
     }
 
+    /// A stop by the program, so that no record has won.
+    fn requested() -> Word {
+        Word::stopped_by_program(Tick::from_nanos(0))
+    }
+
+    #[test]
+    fn what_a_report_tells_of_is_known_to_be_told() {
+        let deliveries = Deliveries::new();
+        let now = Tick::from_nanos(1 << 20);
+        let records = [Signal::TERM, Signal::INT]
+            .map(|signal| deliveries.record(signal, Origin::Unknown, now));
+        assert!(!records.iter().any(|record| deliveries.is_told(*record)));
+        assert_eq!(deliveries.later(requested()).kept.len(), 2);
+        let late = deliveries.record(Signal::HUP, Origin::Unknown, now);
+        assert!(records.iter().all(|record| deliveries.is_told(*record)));
+        assert!(!deliveries.is_told(late));
+        // It is counted, though nobody knows what it was.
+        assert!(deliveries.is_told(RECORDS));
+    }
+
+    #[test]
+    fn signals_are_told_once() {
+        let deliveries = Deliveries::new();
+        let now = Tick::from_nanos(1 << 20);
+        let arrive = |signal| deliveries.record(signal, Origin::Unknown, now);
+        let after = |from| {
+            let (new, next) = deliveries.after(from, requested());
+            let new: Vec<Signal> = new.iter().map(|received| received.signal).collect();
+            (new, next)
+        };
+        arrive(Signal::TERM);
+        arrive(Signal::INT);
+        assert_eq!(after(0), (vec![Signal::TERM, Signal::INT], 2));
+        assert_eq!(after(2), (vec![], 2));
+        arrive(Signal::HUP);
+        assert_eq!(after(2), (vec![Signal::HUP], 3));
+    }
+
+    #[cfg(feature = "console")]
+    #[test]
+    fn only_what_has_arrived_has_been_seen() {
+        let deliveries = Deliveries::new();
+        assert!(!deliveries.has_seen(Signal::INT));
+        deliveries.record(Signal::TERM, Origin::Unknown, Tick::from_nanos(1));
+        assert!(deliveries.has_seen(Signal::TERM));
+        assert!(!deliveries.has_seen(Signal::INT));
+    }
+
     #[test]
     fn one_delivery_is_the_polite_one() {
         let deliveries = Deliveries::new();

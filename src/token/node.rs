@@ -381,3 +381,18 @@ impl Drop for Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_of_the_parent_that_nobody_has_told_yet_comes_first() {
+        let parent = Node::root();
+        let child = parent.child();
+        parent.decide("the parent's".into()).unwrap();
+        let late = child.decide("its own".into()).unwrap_err();
+        assert_eq!(late, "its own".into());
+        assert_eq!(child.reason(), Some("the parent's".into()));
+    }
+}
