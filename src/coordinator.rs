@@ -196,7 +196,7 @@ impl ShutdownCoordinator {
     /// nothing can be missing.
     pub fn is_installed(&self) -> bool {
         let signals = &self.core().signals;
-        signals.signals.load(Ordering::Acquire) == 0 || install::is_installed(signals)
+        signals.answered.load(Ordering::Acquire) == 0 || install::is_installed(signals)
     }
 }
 

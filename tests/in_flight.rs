@@ -340,6 +340,20 @@ fn p17_a_hand_back_may_call_shutdown() {
     assert_eq!(report.outcome(), Outcome::Clean);
 }
 
+/// The commit is user code of its coordinator, whichever of a process that is.
+#[test]
+fn p17_a_commit_may_call_shutdown() {
+    let other = embedded().install().unwrap();
+    let shutdown = Arc::new(embedded().install().unwrap());
+    let jobs: winddown::InFlight<u32> = shutdown.in_flight("jobs").on_interrupted(|_| ());
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let ends = Arc::clone(&shutdown);
+    let so_far = bounded(move || item.complete(|_| Ok::<_, String>(ends.shutdown())));
+    assert!(!so_far.unwrap().is_final());
+    assert!(shutdown.shutdown().is_final());
+    drop(other);
+}
+
 #[test]
 fn p23_a_million_items_leave_nothing_behind() {
     let shutdown = embedded().install().unwrap();

@@ -117,6 +117,30 @@ fn a_chain_of_100_000_children_is_stopped_and_dropped_on_a_small_stack() {
         .unwrap();
 }
 
+/// Holds and tasks are in two lists, and the clock their ages are taken from is coarse.
+#[test]
+fn a_snapshot_has_everybody_in_the_order_they_came() {
+    let shutdown = winddown::ShutdownCoordinator::builder()
+        .signals([])
+        .install()
+        .unwrap();
+    let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let mut holds = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        if n % 3 == 0 {
+            let work = |token: StopToken| drop(token.wait());
+            drop(shutdown.spawn(name.clone(), work).unwrap());
+        } else {
+            holds.push(shutdown.hold(name.clone()).unwrap());
+        }
+    }
+    let snapshot = shutdown.snapshot();
+    let listed = snapshot.holders().iter().map(winddown::StillHere::name);
+    let listed: Vec<&str> = listed.filter(|name| name.parse::<u8>().is_ok()).collect();
+    assert_eq!(listed, names);
+    drop(holds);
+}
+
 #[test]
 fn a_snapshot_has_a_thousand_of_a_kind_and_counts_the_rest() {
     let shutdown = winddown::ShutdownCoordinator::builder()

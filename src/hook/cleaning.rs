@@ -14,7 +14,7 @@ use crate::sync::MutexGuard;
 use crate::token::SLICE;
 
 /// How what the worker ran has ended; nothing where somebody else had run it.
-pub(super) struct Done(pub(super) Option<Ended>);
+pub(super) struct Ran(pub(super) Option<Ended>);
 
 /// What a worker does next.
 pub(super) enum Next {
@@ -171,11 +171,11 @@ impl Hooks {
     }
 
     /// The worker's part: gives back what it has run, and leaves.
-    pub(super) fn give_back(&self, generation: u64, done: Done) {
+    pub(super) fn give_back(&self, generation: u64, done: Ran) {
         let mut state = self.state.lock();
         if state.generation == generation {
             let running = state.running.take();
-            if let (Some(running), Done(Some(ended))) = (running, done) {
+            if let (Some(running), Ran(Some(ended))) = (running, done) {
                 self.end(&mut state, running, self.node.now(), ended);
             }
             state.worker_alive = false;
@@ -184,14 +184,14 @@ impl Hooks {
     }
 
     /// The worker's part: gives back what it has run, and takes the next.
-    pub(super) fn next(&self, generation: u64, done: Option<Done>) -> Next {
+    pub(super) fn next(&self, generation: u64, done: Option<Ran>) -> Next {
         let mut state = self.state.lock();
         if state.generation != generation {
             return Next::Leave;
         }
         let mut now = self.node.now();
         if let (Some(running), Some(done)) = (state.running.take(), done) {
-            if let Done(Some(ended)) = done {
+            if let Ran(Some(ended)) = done {
                 self.end(&mut state, running, now, ended);
             }
             if state.waiters > 0 {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::hook::Body;
 use crate::inside;
-use crate::signal::handler::{Blocked, Mask};
+use crate::signal::mask::{Blocked, Mask};
 use crate::signal::{Ears, EmergencyLine, SignalState};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 

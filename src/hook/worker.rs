@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::hook::cleaning::{Done, Next};
+use crate::hook::cleaning::{Next, Ran};
 use crate::hook::{Hooks, caught};
 use crate::inside;
 use crate::sync::thread;
 
 impl Hooks {
-    /// Starts a worker. Where no thread can be had, one hook is run here and now, on the runner:
-    /// better than none, though nothing can cut it short then but the watchdog. It is handed to
-    /// `inline`, which may note that the runner is away.
-    pub(crate) fn start_worker(self: &Arc<Self>, generation: u64, inline: impl FnOnce(&dyn Fn())) {
+    /// Starts a worker. False: no thread can be had, and the caller is to [run one](Self::run_one).
+    pub(crate) fn start_worker(self: &Arc<Self>, generation: u64) -> bool {
         let hooks = Arc::clone(self);
         let started = thread::Builder::new()
             .name("winddown-hooks".to_owned())
             .spawn(move || hooks.work(generation, usize::MAX));
-        if started.is_err() {
-            inline(&|| {
-                self.work(generation, 1);
-            });
-        }
+        started.is_ok()
+    }
+
+    /// Runs one hook here and now: better than none, though nothing can cut it short then but the
+    /// watchdog.
+    pub(crate) fn run_one(&self, generation: u64) {
+        self.work(generation, 1);
     }
 
     /// Runs hooks, newest first, until there are none, `most` have been run, or another worker has
@@ -32,7 +32,7 @@ impl Hooks {
         loop {
             match self.next(generation, done.take()) {
                 Next::Run(body, time) => {
-                    let outcome = Done(caught(body, Some(time)));
+                    let outcome = Ran(caught(body, Some(time)));
                     count += 1;
                     if count == most {
                         self.give_back(generation, outcome);

@@ -47,7 +47,7 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
         Fut: Future<Output = R> + Send + 'static,
         R: HookOutput,
     {
-        let id = self.coordinator();
+        let id = self.coordinator_id();
         let (runtime, f) = (Handle::try_current().ok(), Arc::new(f));
         let hand_back = move |item| {
             let Some(runtime) = runtime.clone() else {

@@ -127,7 +127,8 @@ fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
     core.hooks.begin(stop + hooks);
     loop {
         match core.hooks.oversee(|| teller.look(core)) {
-            Turn::Start(generation) => core.hooks.start_worker(generation, |run| core.away(run)),
+            Turn::Start(generation) if core.hooks.start_worker(generation) => {}
+            Turn::Start(generation) => core.away(|| core.hooks.run_one(generation)),
             Turn::Over { in_time, left } => return (in_time, left),
         }
     }

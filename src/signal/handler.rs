@@ -37,6 +37,7 @@ use libc::{c_int, c_void, siginfo_t};
 
 use crate::exit_policy::signal_code;
 use crate::reason::{MAX_SIGNAL, Origin, Signal};
+use crate::signal::mask;
 use crate::signal::prior::{self, Prior};
 use crate::signal::state::{SignalState, bit};
 use crate::sync::{self, Mutex, Ordering, fence};
@@ -253,7 +254,7 @@ pub(crate) fn die_by(signal: Signal) -> ! {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(number, &raw const action, ptr::null_mut());
-        let_in(bit(signal));
+        mask::let_in(bit(signal));
         // These would only stop it, until somebody lets it go on.
         if !matches!(number, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
             libc::raise(number);
@@ -395,79 +396,26 @@ impl Futex {
                 tv_nsec: i32::try_from(until.subsec_nanos()).unwrap_or(0).into(),
             }
         });
-        let until = until.as_ref().map_or(ptr::null(), ptr::from_ref);
-        let call = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
-        let none = ptr::null::<u32>();
-        // SAFETY: the word and the moment live through the call.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.0.as_ptr(),
-                call,
-                value,
-                until,
-                none,
-                bits,
-            );
-        }
+        self.call(libc::FUTEX_WAIT_BITSET, value, until.as_ref(), bits);
     }
 
     /// Wakes those who sleep for one of `bits`. Async-signal-safe.
     pub(super) fn wake(&self, bits: u32) {
-        let call = libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG;
-        let all = c_int::MAX;
+        let all = c_int::MAX.unsigned_abs();
+        self.call(libc::FUTEX_WAKE_BITSET, all, None, bits);
+    }
+
+    fn call(&self, call: c_int, value: u32, until: Option<&libc::timespec>, bits: u32) {
+        let (word, call) = (self.0.as_ptr(), call | libc::FUTEX_PRIVATE_FLAG);
+        let until = until.map_or(ptr::null(), ptr::from_ref);
         let none = ptr::null::<u32>();
-        // SAFETY: the word lives through the call; the system only uses its address.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.0.as_ptr(),
-                call,
-                all,
-                none,
-                none,
-                bits,
-            )
-        };
+        // SAFETY: the word and the moment live through the call.
+        unsafe { libc::syscall(libc::SYS_futex, word, call, value, until, none, bits) };
     }
 }
 
-/// All signals held back on this thread; what came meanwhile is delivered when this is dropped.
-pub(crate) struct Blocked(Mask);
-
-/// What a thread lets in.
-#[derive(Clone, Copy)]
-pub(crate) struct Mask(libc::sigset_t);
-
-impl Blocked {
-    pub(crate) fn all() -> Self {
-        Self(Mask(change_mask(libc::SIG_BLOCK, &set_of(u64::MAX))))
-    }
-
-    /// The mask from before, for a thread that was started meanwhile and has inherited this one.
-    pub(crate) fn before(&self) -> Mask {
-        self.0
-    }
-}
-
-impl Mask {
-    pub(crate) fn restore(self) {
-        change_mask(libc::SIG_SETMASK, &self.0);
-    }
-}
-
-impl Drop for Blocked {
-    fn drop(&mut self) {
-        self.0.restore();
-    }
-}
-
-/// Lets `signals`, a bit each, in on this thread, whatever mask it was started with.
-pub(crate) fn let_in(signals: u64) {
-    change_mask(libc::SIG_UNBLOCK, &set_of(signals));
-}
-
-fn set_of(signals: u64) -> libc::sigset_t {
+/// `signals`, a bit each, as the system has them.
+pub(super) fn set_of(signals: u64) -> libc::sigset_t {
     // SAFETY: the pointers are to a local, for which all zeros is a valid value.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -479,7 +427,8 @@ fn set_of(signals: u64) -> libc::sigset_t {
     }
 }
 
-fn change_mask(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
+/// Gives the mask that this thread had before.
+pub(super) fn change_mask(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
     // SAFETY: the pointers are to a valid set and to a local, for which all zeros is a valid value.
     unsafe {
         let mut before: libc::sigset_t = std::mem::zeroed();

@@ -62,7 +62,7 @@ pub(crate) fn install(
             mask |= bit(signal);
         }
     }
-    state.signals.store(mask, Ordering::Release);
+    state.answered.store(mask, Ordering::Release);
     // First the state, then the handlers: a signal that arrives in between is answered, not
     // swallowed.
     handler::put(state);

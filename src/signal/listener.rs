@@ -6,7 +6,7 @@
 
 use crate::signal::bell::Ears;
 use crate::signal::state::SignalState;
-use crate::signal::{exit, handler};
+use crate::signal::{exit, mask};
 use crate::sync::Ordering;
 use crate::token::{Life, SLICE, after};
 
@@ -25,7 +25,7 @@ pub(crate) fn listen(state: &SignalState) {
         match word.life() {
             Life::Running => {
                 if state.installed.load(Ordering::Acquire) {
-                    handler::let_in(state.signals.load(Ordering::Acquire));
+                    mask::let_in(state.answered.load(Ordering::Acquire));
                 }
                 state.bell.wait(Ears::LISTENER, None);
             }

@@ -6,6 +6,7 @@ pub(crate) mod exit;
 pub(crate) mod handler;
 pub(crate) mod install;
 pub(crate) mod listener;
+pub(crate) mod mask;
 #[cfg(all(test, winddown_loom))]
 mod models;
 mod owner;

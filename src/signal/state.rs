@@ -82,7 +82,7 @@ pub(crate) struct SignalState {
     /// The process it belongs to: a forked child has a copy that is none of its business (P10).
     pub(crate) process: u32,
     /// The signals this coordinator answers to, a bit each.
-    pub(crate) signals: AtomicU64,
+    pub(crate) answered: AtomicU64,
     /// Wakes the threads of the coordinator.
     pub(crate) bell: Bell,
     pub(crate) emergency: EmergencyLine,
@@ -124,7 +124,7 @@ impl SignalState {
             node,
             settings,
             process: std::process::id(),
-            signals: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             bell: Bell::new()?,
             emergency: EmergencyLine::new(),
             owner: OwnerWord::default(),
@@ -142,7 +142,7 @@ impl SignalState {
     }
 
     pub(crate) fn answers_to(&self, signal: Signal) -> bool {
-        self.signals.load(Ordering::Acquire) & bit(signal) != 0
+        self.answered.load(Ordering::Acquire) & bit(signal) != 0
     }
 
     /// Takes a delivery in, does what it asks for, and does not come back when that is the end.

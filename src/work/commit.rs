@@ -40,7 +40,7 @@ impl<T: Send + Sync + 'static> Item<T> {
         };
         // Declared before the commit, and so dropped after it.
         let mut item = Committing(self.begin_commit()?);
-        let id = item.0.coordinator();
+        let id = item.0.coordinator_id();
         let committed = {
             let mut commit = pin!(commit(&item.0));
             poll_fn(|cx| {

@@ -116,7 +116,7 @@ impl<T: Send + Sync + 'static> InFlightBuilder<T> {
 
     /// The coordinator's number.
     #[cfg(feature = "tokio")]
-    pub(crate) fn coordinator(&self) -> u64 {
+    pub(crate) fn coordinator_id(&self) -> u64 {
         self.home.id
     }
 
@@ -296,7 +296,7 @@ impl<T: Send + Sync + 'static> Item<T> {
     ) -> Result<O, NotCompleted<E>> {
         self = self.begin_commit()?;
         let committed = {
-            let _inside = self.coordinator().map(inside::enter);
+            let _inside = self.coordinator_id().map(inside::enter);
             catch_unwind(AssertUnwindSafe(|| commit(&self)))
         };
         match committed {
@@ -339,7 +339,7 @@ impl<T: Send + Sync + 'static> Item<T> {
         self.cell.advance(Stand::Committing, Stand::Completed);
     }
 
-    pub(super) fn coordinator(&self) -> Option<u64> {
+    pub(super) fn coordinator_id(&self) -> Option<u64> {
         self.place.as_ref().map(|(set, _)| set.common.home.id)
     }
 

@@ -1,4 +1,4 @@
-//! All sets of items of a coordinator, as the sequence sees them.
+//! The sets of items of one [home](super::Home), as the sequence sees them.
 
 use std::panic::Location;
 use std::sync::{Arc, Weak};
