@@ -318,7 +318,13 @@ impl Member {
         let until = inner.patience();
         loop {
             let store = &inner.store;
-            match store.claim(inner.id, &key, &payload, until)? {
+            let answer = match store.claim(inner.id, &key, &payload, until) {
+                // Suspended for long in the midst of it: this is why, and what the store made of it
+                // is not.
+                Err(_) if inner.is_fenced() => return Err(fenced(key)),
+                answer => answer?,
+            };
+            match answer {
                 Answer::Claimed {
                     epoch,
                     counts,
