@@ -58,11 +58,11 @@
 //!   stream have ended; [`split_at_end`] and [`drain`] lose nothing around it.
 //! * [`snapshot`](ShutdownHandle::snapshot) says who is still here, and where; [`say`] what they
 //!   are doing; [`events`](ShutdownHandle::events) tells each step.
-//! * Each [`Event`] also goes to `tracing`, with the target `winddown` and in a span `shutdown`:
-//!   `error` for a report that is not clean; `warn` for what is late, has failed or was left
-//!   behind; `info` for the linger, the stop and a clean report; `debug` and `trace` for the rest.
-//!   A thread of its own tells it, where a global subscriber is set; one that hangs holds up nobody
-//!   (P15).
+//! * From the stop on, or the signal that announces it, each [`Event`] also goes to `tracing`, with
+//!   the target `winddown` and in a span `shutdown`: `error` for a report that is not clean; `warn`
+//!   for what is late, has failed or was left behind; `info` for the linger, the stop and a clean
+//!   report; `debug` and `trace` for the rest. A thread of its own tells it, where a global
+//!   subscriber is set; one that hangs holds up nobody (P15).
 //! * [`on_report`](ShutdownHandle::on_report) is told the report, as the last thing.
 //! * Embedded in somebody else's program, [`signals([])`](ShutdownBuilder::signals) installs none,
 //!   and [`feed`](ShutdownHandle::feed) passes on what the host receives.

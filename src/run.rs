@@ -5,7 +5,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::process::{ExitCode, Termination};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::builder::ShutdownBuilder;
 #[cfg(feature = "console")]
@@ -14,7 +14,7 @@ use crate::coordinator::ShutdownCoordinator;
 use crate::panic;
 use crate::reason::StopReason;
 use crate::report::Outcome;
-use crate::shutdown::{Aside, Core, bounded_by};
+use crate::shutdown::{Aside, bounded_by};
 use crate::stopped_probe::{self, Shown};
 
 /// A stderr that nobody reads may hold up a failed installation for so long.
@@ -65,8 +65,8 @@ impl ShutdownBuilder {
                 return ExitCode::FAILURE;
             }
         };
-        let shown = Arc::new(OnStderr::default());
-        tell_the_report_first(&coordinator, &shown);
+        let error_shown = Arc::new(OnceLock::new());
+        tell_the_report_first(&coordinator, &error_shown);
         // The value of an Ok and the drop code of an Err are the program's too.
         let ended = catch_unwind(AssertUnwindSafe(|| {
             f(&coordinator)
@@ -79,7 +79,9 @@ impl ShutdownBuilder {
             Ok(Err(Shown { text: error, .. })) => {
                 let text = said(&error);
                 coordinator.core().stop(StopReason::Failed { error });
-                OnStderr::start(&shown.error, text);
+                if let Ok(aside) = show_aside(text) {
+                    let _ = error_shown.set(aside);
+                }
             }
             Err(payload) => {
                 let message = panic::message(payload);
@@ -89,10 +91,10 @@ impl ShutdownBuilder {
         #[cfg(feature = "console")]
         if coordinator.core().settings.console.is_some() {
             // Its last line comes after that.
-            OnStderr::wait(&shown.error, console::PATIENCE);
+            wait(&error_shown, console::PATIENCE);
         }
         let report = coordinator.shutdown();
-        shown.wait_for_all(coordinator.core().time_for_last_words());
+        wait(&error_shown, coordinator.core().time_for_last_words());
         // The program ends in any case, and as the report says.
         let _ = coordinator.core().signals.take_unheard();
         drop(coordinator);
@@ -102,55 +104,34 @@ impl ShutdownBuilder {
 
 /// Shows a report that is not clean: the error comes first, and the program's own last words are
 /// the last.
-fn tell_the_report_first(coordinator: &ShutdownCoordinator, shown: &Arc<OnStderr>) {
-    let (core, shown) = (Arc::downgrade(coordinator.core()), Arc::clone(shown));
+fn tell_the_report_first(coordinator: &ShutdownCoordinator, error_shown: &Arc<OnceLock<Aside>>) {
+    let error_shown = Arc::clone(error_shown);
+    let core = Arc::downgrade(coordinator.core());
     coordinator.on_report(move |report| {
-        let core = core.upgrade();
+        let Some(core) = core.upgrade() else { return };
         // Not for long: a stderr that nobody reads must not keep the last words from being called.
-        let time = core
-            .as_deref()
-            .map_or(Duration::ZERO, Core::time_for_last_words);
-        let part = BEFORE_LAST_WORDS.min(time / 4);
-        OnStderr::wait(&shown.error, part);
-        if let Some(core) = core.filter(|core| core.has_console()) {
+        let part = BEFORE_LAST_WORDS.min(core.time_for_last_words() / 4);
+        wait(&error_shown, part);
+        if core.has_console() {
             core.wait_for_console(part);
         } else if report.outcome() != Outcome::Clean {
-            let text = report.to_string();
-            if OnStderr::start(&shown.report, text.clone()) {
-                OnStderr::wait(&shown.report, part);
-            } else {
-                show(&text);
+            match show_aside(report.to_string()) {
+                Ok(aside) => core.shows_the_report(aside, part),
+                Err(show) => show(),
             }
         }
     });
 }
 
-/// What is being written to stderr, each on a thread of its own: where that is a full pipe, it must
-/// not hold up the shutdown (P15).
-#[derive(Default)]
-struct OnStderr {
-    error: OnceLock<Aside>,
-    report: OnceLock<Aside>,
+/// Writes to stderr, on a thread of its own: where that is a full pipe, it must not hold up the
+/// shutdown (P15). Where no thread can be had, the writing is the caller's.
+fn show_aside(text: String) -> Result<Aside, impl FnOnce()> {
+    Aside::start("winddown-stderr", move || show(&text))
 }
 
-impl OnStderr {
-    /// False: there is no thread for it.
-    fn start(place: &OnceLock<Aside>, text: String) -> bool {
-        let aside = Aside::start("winddown-stderr", move || show(&text));
-        aside.is_ok_and(|aside| place.set(aside).is_ok())
-    }
-
-    fn wait(place: &OnceLock<Aside>, limit: Duration) {
-        if let Some(aside) = place.get() {
-            aside.wait(limit);
-        }
-    }
-
-    fn wait_for_all(&self, limit: Duration) {
-        let began = Instant::now();
-        for place in [&self.error, &self.report] {
-            Self::wait(place, limit.saturating_sub(began.elapsed()));
-        }
+fn wait(shown: &OnceLock<Aside>, limit: Duration) {
+    if let Some(aside) = shown.get() {
+        aside.wait(limit);
     }
 }
 

@@ -101,7 +101,7 @@ impl HookOptions {
 }
 
 /// A registered hook: to [remove](Self::remove) it, or to [run it early](Self::run_now); it is
-/// called once in any case (P13). Dropping this changes nothing: the hook stays.
+/// called once at most (P13). Dropping this changes nothing: the hook stays.
 ///
 /// Not for: tying a clean-up to a scope; that is a [`Guard`](crate::Guard).
 pub struct Hook {

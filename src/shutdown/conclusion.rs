@@ -109,6 +109,7 @@ impl Core {
         if let Ok(Some(aloud)) = &aloud {
             aloud.wait(until.since(Tick::now()));
         }
+        self.wait_until_shown(until.since(Tick::now()));
         self.signals.reported.store(true, Ordering::Release);
         let mut progress = self.progress.lock();
         progress.report = Some(report.clone());

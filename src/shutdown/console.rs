@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use crate::shutdown::Core;
+use crate::shutdown::{Aside, Core};
 #[cfg(feature = "console")]
 use {
     crate::clock::Tick,
     crate::console::{self, NextInterrupt, View},
     crate::reason::Signal,
-    crate::shutdown::Aside,
     crate::signal::install,
     std::sync::Arc,
 };
@@ -68,6 +67,19 @@ impl Core {
     /// The report is shown there, or will be: nobody else need do it.
     pub(crate) fn has_console(&self) -> bool {
         self.console.get().is_some()
+    }
+
+    /// Without a console: that shows the report, and is to be waited for as the console is. `part` of
+    /// the time is waited here.
+    pub(crate) fn shows_the_report(&self, aside: Aside, part: Duration) {
+        self.report_shown.get_or_init(|| aside).wait(part);
+    }
+
+    /// Waits until the report has been shown, but no longer than `limit`.
+    pub(super) fn wait_until_shown(&self, limit: Duration) {
+        if let Some(shown) = self.report_shown.get() {
+            shown.wait(limit);
+        }
     }
 
     /// Waits until the last line has been seen, but no longer than `limit`.

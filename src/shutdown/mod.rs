@@ -92,6 +92,8 @@ pub(crate) struct Core {
     calling: AtomicUsize,
     /// The thread that shows the shutdown to whoever watches.
     console: OnceLock<Aside>,
+    /// The thread that shows the report, where there is no console.
+    report_shown: OnceLock<Aside>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -157,6 +159,7 @@ impl Core {
             cleaning: AtomicBool::new(false),
             calling: AtomicUsize::new(0),
             console: OnceLock::new(),
+            report_shown: OnceLock::new(),
             progress: Mutex::new(Progress::default()),
             changed: Condvar::new(),
         })

@@ -55,6 +55,10 @@ pub(crate) fn listen(state: &SignalState) {
                     state.run_emergency_hooks(after::WATCHDOG_EMERGENCY);
                     exit::now(death);
                 }
+                // P15: what has moved meanwhile is looked at now.
+                if now >= limit && state.node.word() != word {
+                    continue;
+                }
                 let next = if lingers { end.min(limit) } else { limit };
                 let left = if now < next { next.since(now) } else { SLICE };
                 state.bell.wait(Ears::LISTENER, Some(left.min(SLICE)));

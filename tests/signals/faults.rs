@@ -49,6 +49,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         last_words_that_hang_share_one_limit,
         an_error_for_a_full_stderr_is_told_by_the_status,
         a_full_stderr_keeps_nobody_from_being_told_the_report,
+        a_stderr_that_is_read_late_gets_the_report,
         a_stop_signal_ends_and_does_not_stop,
     ]
 }
@@ -384,6 +385,10 @@ fn own_last_words(how: &str) -> ExitCode {
             "late" => shutdown.hook("hangs", || -> () { hang() }),
             _ => shutdown.hook("fails", || Err::<(), _>("nobody reads this")),
         };
+        if how == "away" {
+            raise(Signal::SIGTERM).unwrap();
+            hang();
+        }
         Err::<(), _>("nor this")
     })
 }
@@ -399,6 +404,25 @@ fn a_full_stderr_keeps_nobody_from_being_told_the_report() {
             .assert(End::Code(code), &["told"])
             .assert_within(GRACE + PROMPT);
     }
+}
+
+/// Who reads late, but within the time that all who are told have, gets the report, also where the owner never comes back. A
+/// loaded machine may be late, but not five times.
+fn a_stderr_that_is_read_late_gets_the_report() {
+    let got = (0..5).any(|_| {
+        let launch = Launch::new("own last words").argument("away");
+        let mut program = launch.unread_stderr().start();
+        program.expect("told");
+        // So late is this reader.
+        thread::sleep(Duration::from_millis(100));
+        program.read_stderr();
+        let ended = program.end();
+        assert_eq!(ended.end, End::Code(124), "{ended:?}");
+        ended
+            .errors
+            .contains("hook fails: failed: nobody reads this")
+    });
+    assert!(got, "it was lost five times");
 }
 
 fn stop_signal(_: &str) -> ExitCode {

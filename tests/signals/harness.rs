@@ -200,18 +200,7 @@ impl Program {
                 }
             }
         });
-        let errors = child.stderr.take().map(|stderr| {
-            let (send, errors) = mpsc::channel();
-            thread::spawn(move || {
-                for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                    let line = String::from_utf8_lossy(&line).into_owned();
-                    if send.send(line).is_err() {
-                        return;
-                    }
-                }
-            });
-            errors
-        });
+        let errors = child.stderr.take().map(lines_of);
         Program {
             target: Pid::from_raw(i32::try_from(child.id()).unwrap()),
             child,
@@ -223,6 +212,11 @@ impl Program {
             heard: Vec::new(),
             last_signal: Instant::now(),
         }
+    }
+
+    /// From now on the stderr that nobody has read is read.
+    pub(crate) fn read_stderr(&mut self) {
+        self.errors = self.unread.take().map(lines_of);
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -375,6 +369,19 @@ impl Program {
             self.heard
         );
     }
+}
+
+fn lines_of(stderr: ChildStderr) -> Receiver<String> {
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 impl Drop for Program {
