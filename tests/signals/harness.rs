@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 pub(crate) use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -62,6 +62,14 @@ macro_rules! trials {
     ($($test:ident),* $(,)?) => { vec![$($crate::harness::trial(stringify!($test), $test)),*] };
 }
 pub(crate) use trials;
+
+/// Runs them, with as many threads as libtest would take.
+pub(crate) fn run(tests: impl IntoIterator<Item = Vec<Trial>>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let threads = || std::env::var("RUST_TEST_THREADS").ok()?.parse().ok();
+    arguments.test_threads = arguments.test_threads.or_else(threads);
+    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+}
 
 /// Says why a test cannot be run here.
 pub(crate) fn skip(reason: &str) -> Completion {

@@ -121,6 +121,5 @@ fn main() -> ExitCode {
         linger::tests(),
         sender::tests(),
     ];
-    let arguments = libtest_mimic::Arguments::from_args();
-    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+    harness::run(tests)
 }

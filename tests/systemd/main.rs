@@ -38,6 +38,5 @@ fn main() -> ExitCode {
         return services::run(&name, &argument);
     }
     let tests = [told::tests(), timers::tests(), unheard::tests()];
-    let arguments = libtest_mimic::Arguments::from_args();
-    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+    harness::run(tests)
 }

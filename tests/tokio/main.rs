@@ -53,8 +53,7 @@ fn main() -> ExitCode {
         streams::tests(),
         tasks::tests(),
     ];
-    let arguments = libtest_mimic::Arguments::from_args();
-    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+    harness::run(tests)
 }
 
 fn current_thread() -> Runtime {
