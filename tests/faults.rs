@@ -270,3 +270,17 @@ fn p14_a_panic_of_the_output_of_a_task_that_nobody_holds_goes_no_further() {
     );
     assert_eq!(*report.drained()[0].outcome(), DrainOutcome::Ended);
 }
+
+/// What a hook holds that is never called is not kept for ever.
+#[test]
+fn the_closure_of_a_skipped_hook_is_dropped() {
+    let shutdown = embedded().grace_period(Duration::ZERO).install().unwrap();
+    let (held, gone) = mpsc::channel::<()>();
+    shutdown.hook("skipped", move || held.send(()).unwrap());
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(report.hooks()[0].outcome(), &HookOutcome::Skipped);
+    assert_eq!(
+        gone.recv_timeout(FAR),
+        Err(mpsc::RecvTimeoutError::Disconnected)
+    );
+}

@@ -287,6 +287,21 @@ fn a_hand_back_that_fails_or_panics_is_in_the_report() {
 }
 
 #[test]
+fn of_many_hand_backs_that_failed_64_are_rows_and_the_rest_is_counted() {
+    let shutdown = embedded().install().unwrap();
+    let jobs = shutdown
+        .in_flight("jobs")
+        .on_interrupted(|_| Err::<(), _>("the queue is gone"));
+    for n in 0..70 {
+        drop(jobs.reserve().unwrap().fill(n).unwrap());
+    }
+    let report = shutdown.shutdown();
+    assert_eq!(report.drained().len(), 65, "{report}");
+    let rest = report.drained()[64].outcome().to_string();
+    assert!(rest.ends_with("and 6 more hand-backs failed"), "{rest}");
+}
+
+#[test]
 fn a_poison_item_ends_with_the_dead_letters() {
     let shutdown = embedded().install().unwrap();
     let (told, tells) = mpsc::channel();

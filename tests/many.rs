@@ -217,6 +217,22 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
     }
 }
 
+/// Those that nobody could be told of before the stop; and what is not kept is counted.
+#[test]
+fn of_many_failures_before_the_stop_64_are_kept() {
+    let shutdown = winddown::ShutdownCoordinator::builder()
+        .signals([])
+        .install()
+        .unwrap();
+    for n in 0..70 {
+        let failed = shutdown.hook("fails", move || Err::<(), _>(n)).run_now();
+        assert_eq!(failed, Some(winddown::HookOutcome::Failed(n.to_string())));
+    }
+    let report = shutdown.shutdown();
+    assert_eq!((report.hooks().len(), report.more_hooks()), (64, 6));
+    assert_eq!(report.outcome(), winddown::Outcome::Incomplete);
+}
+
 #[test]
 fn handles_are_send_sync_and_unwind_safe() {
     fn all<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}

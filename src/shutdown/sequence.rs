@@ -22,11 +22,7 @@ use crate::token::{Announcement, after};
 
 /// The runner's life.
 pub(crate) fn run(core: &Arc<Core>) {
-    run_to_the_end(core);
-    core.runner_is(Runner::Elsewhere);
-}
-
-fn run_to_the_end(core: &Arc<Core>) {
+    let _leaving = Leaving(core);
     let mut teller = Teller::silent();
     if !linger::until_stop(core, &mut teller) {
         return;
@@ -69,6 +65,15 @@ fn run_to_the_end(core: &Arc<Core>) {
             core.work.let_go();
         };
         let _ = aside::start("winddown-drop", let_go).map_err(std::mem::forget);
+    }
+}
+
+/// The runner leaves, whatever becomes of it: a drop of the coordinator waits for that.
+struct Leaving<'a>(&'a Core);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.runner_is(Runner::Elsewhere);
     }
 }
 
