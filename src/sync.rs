@@ -2,11 +2,14 @@
 //!
 //! What waits and what is locked takes its primitives from here, so that a model checker can be put
 //! in their place without touching the code under test: with `--cfg winddown_loom` they are loom's.
+//! Under Miri the locks are std's.
 //! Not from here: `Arc`; numbers that are only handed out; what the system itself knows of, such as
 //! the tables of the signal handler. Nothing outside this file names `parking_lot`.
 
-#[cfg(not(winddown_loom))]
+#[cfg(not(any(winddown_loom, miri)))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(all(miri, not(winddown_loom)))]
+pub(crate) use plain::{Condvar, Mutex, MutexGuard};
 #[cfg(not(winddown_loom))]
 pub(crate) use std::sync::OnceLock;
 #[cfg(not(winddown_loom))]
@@ -24,6 +27,8 @@ pub(crate) use crate::signal::handler::Futex;
 
 #[cfg(winddown_loom)]
 mod model;
+#[cfg(all(miri, not(winddown_loom)))]
+mod plain;
 #[cfg(winddown_loom)]
 pub(crate) use model::*;
 
