@@ -284,3 +284,28 @@ fn the_closure_of_a_skipped_hook_is_dropped() {
         Err(mpsc::RecvTimeoutError::Disconnected)
     );
 }
+
+/// P16, of one that a thread of the user's runs.
+#[test]
+fn p16_a_hook_that_is_run_by_hand_leaves_the_others_their_reserve_alone() {
+    let grace = SHORT * 20;
+    let shutdown = embedded().grace_period(grace).install().unwrap();
+    shutdown.hook("older", || ());
+    let (_keep, never) = mpsc::channel::<()>();
+    let (began, begins) = mpsc::channel();
+    let hangs = HookOptions::new("hangs").timeout(FAR);
+    let hook = shutdown.hook_with(hangs, move || {
+        began.send(()).unwrap();
+        let _ = never.recv();
+    });
+    shutdown.stop("enough");
+    thread::spawn(move || hook.run_now());
+    begins.recv_timeout(FAR).unwrap();
+    let report = bounded(move || shutdown.shutdown());
+    let older = &report.hooks()[1];
+    assert_eq!(older.outcome(), &HookOutcome::Completed, "{report}");
+    assert!(
+        older.started() >= grace / 2,
+        "the other had its time: {report}"
+    );
+}

@@ -223,6 +223,21 @@ fn that_every_vital_task_ends_at_the_stop_is_no_news() {
 }
 
 #[test]
+fn only_what_is_still_there_is_left_behind() {
+    let shutdown = embedded().grace_period(SHORT).install().unwrap();
+    let (gone, stays) = (
+        shutdown.hold("gone").unwrap(),
+        shutdown.hold("stays").unwrap(),
+    );
+    drop(gone);
+    let report = bounded(move || shutdown.shutdown());
+    let rows = report.drained().iter();
+    let rows: Vec<_> = rows.map(|row| (row.name(), row.outcome())).collect();
+    assert_eq!(rows, [("stays", &DrainOutcome::Abandoned)]);
+    drop(stays);
+}
+
+#[test]
 fn p23_holds_and_tasks_that_come_and_go_are_not_in_the_report() {
     let shutdown = embedded().install().unwrap();
     for _ in 0..100_000 {

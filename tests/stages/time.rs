@@ -1,12 +1,13 @@
 //! How the time is shared out among stages.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use crate::common::{FAR, SHORT, bounded, embedded};
 use crate::row;
-use winddown::{DrainOutcome, Outcome, Stage};
+use winddown::{DrainOutcome, Event, Outcome, Stage, StillHere};
 
 #[test]
 fn a_hung_stage_does_not_take_the_time_of_the_others() {
@@ -250,4 +251,39 @@ fn a_timeout_that_is_changed_on_the_way_does_not_upset_the_shares() {
     assert_eq!(report.outcome(), Outcome::Clean, "{report}");
     // Each next one has its part of what is left: the last one all of it.
     assert!(stages[0].time_left().unwrap() > FAR / 2, "{report}");
+}
+
+/// While draining, whoever is there is late, however short a time: also what came to a stage whose turn has not come.
+#[test]
+fn what_has_just_come_below_a_draining_stage_is_waited_for() {
+    let shutdown = embedded().install().unwrap();
+    let (below, above) = (shutdown.stage("below"), shutdown.stage("above"));
+    let holds_up = above.hold("holds up").unwrap();
+    let events = shutdown.events();
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&over);
+    let mut young = below.hold("young").unwrap();
+    let renewing = thread::spawn(move || {
+        while !seen.load(Ordering::Acquire) {
+            // Never without one, and none is old.
+            young = below.hold("young").unwrap();
+            thread::yield_now();
+        }
+        drop(young);
+    });
+    let ending = thread::spawn(move || shutdown.shutdown());
+    let late = loop {
+        if let Event::Waiting(late) = events.recv_timeout(FAR).unwrap() {
+            break late;
+        }
+    };
+    let mut names = late.holders().iter().map(StillHere::name);
+    assert!(names.any(|name| name == "young"), "{late}");
+    over.store(true, Ordering::Release);
+    renewing.join().unwrap();
+    drop(holds_up);
+    assert_eq!(
+        bounded(move || ending.join().unwrap()).outcome(),
+        Outcome::Clean
+    );
 }
