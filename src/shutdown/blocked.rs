@@ -167,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_calls_it_is_better_than_nothing() {
+        assert_eq!(
+            asleep_in("pipe_read\n").unwrap(),
+            "blocked in the kernel's pipe_read"
+        );
+        assert_eq!(asleep_in("0"), None);
+        assert_eq!(asleep_in("\n"), None);
+    }
+
+    #[test]
     fn descriptors_are_put_into_words() {
         assert_eq!(what("socket:[12345]"), "a socket");
         assert_eq!(what("pipe:[1]"), "a pipe");
