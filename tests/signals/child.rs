@@ -135,6 +135,19 @@ pub(crate) fn fill_stderr() {
     fcntl(stderr, FcntlArg::F_SETFL(flags)).unwrap();
 }
 
+/// Until so many of the shutdown's own threads have started, and sleep: to start, they need memory.
+pub(crate) fn until_parked(count: usize) {
+    let parked = |stat: &String| stat.contains("(winddown-") && stat.contains(") S ");
+    loop {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let stats = threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+        if stats.flatten().filter(|stat| parked(stat)).count() == count {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
 /// A thread that does what it is told, and the end of its life as a channel that disconnects.
 pub(crate) fn aside(f: impl FnOnce() + Send + 'static) -> mpsc::Receiver<Infallible> {
     let (done, gone) = mpsc::channel();

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use winddown::{ExitPolicy, HookOptions, ShutdownCoordinator, ShutdownHandle};
 
 use crate::Scenario;
-use crate::child::{fill_stderr, fine, hang, hear, quick, short, tell, tell_at_stop};
+use crate::child::{fill_stderr, fine, hang, hear, quick, short, tell, tell_at_stop, until_parked};
 use crate::harness::{End, Launch, PROMPT, Signal, trials};
 use crate::sys;
 
@@ -206,6 +206,8 @@ fn frozen(_: &str) -> ExitCode {
     }
     let token = shutdown.token();
     tell_at_stop(&token, "stuck");
+    // The two that are always there, and that of the emergency hooks.
+    until_parked(3);
     tell("ready");
     token.wait();
     assert_eq!(hear(), "freeze");

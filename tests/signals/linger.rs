@@ -11,6 +11,7 @@ use winddown::{Escalation, Readiness, ShutdownCoordinator, ShutdownHandle};
 use crate::Scenario;
 use crate::child::{
     FAR, answer, aside, fine, hang, look_until_stopped, quick, short, spin, tell, tell_at_stop,
+    until_parked,
 };
 use crate::harness::{End, Launch, PROMPT, Signal, trials};
 use crate::sender::freeze;
@@ -183,19 +184,6 @@ fn frozen(_: &str) -> ExitCode {
     look_until_stopped(&token);
     say(b"stopped\n");
     hang()
-}
-
-/// Until so many of the shutdown's own threads have started, and sleep: to start, they need memory.
-fn until_parked(count: usize) {
-    let parked = |stat: &String| stat.contains("(winddown-") && stat.contains(") S ");
-    loop {
-        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let stats = threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")));
-        if stats.flatten().filter(|stat| parked(stat)).count() == count {
-            return;
-        }
-        thread::yield_now();
-    }
 }
 
 /// Without memory.
