@@ -80,7 +80,9 @@ pub(crate) fn work(
     shutdown.on_report({
         let done = Arc::clone(&done);
         move |report| {
-            if let StopReason::Fenced { .. } = report.reason() {
+            // Also where it was about to end anyway: that is why the status is not 0 then.
+            let mut reasons = std::iter::once(report.reason()).chain(report.later_reasons());
+            if reasons.any(|reason| matches!(reason, StopReason::Fenced { .. })) {
                 say(format_args!("worker {worker}: counted as dead"));
             }
             say(format_args!(
