@@ -143,8 +143,8 @@ impl ShutdownCoordinator {
     ///
     /// The owner counts as come back when the future is polled for the first time after the stop.
     /// Dropped before that, it has changed nothing; dropped later, the shutdown goes on, and
-    /// whoever asks next gets the same report (P18). Polled inside a hook, task, commit,
-    /// hand-back, `on_stop` or `on_report` it is ready at once, with what has happened so far (P17). Where the
+    /// whoever asks next gets the same report (P18). Polled inside a hook, task, commit, hand-back,
+    /// `on_stop` or `on_report` it is ready at once, with what has happened so far (P17). Where the
     /// executor hangs and the report is not fetched, the process ends when the grace period is
     /// over, as without an owner (P15).
     ///

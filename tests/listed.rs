@@ -1,0 +1,117 @@
+//! What is listed, and in which order: of very many, in snapshots and reports; and what is printed for debugging.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::embedded;
+use winddown::{HookOutcome, Outcome, StillHere, StopSource, StopToken};
+
+/// Holds and tasks are in two lists, and the clock their ages are taken from is coarse.
+#[test]
+fn a_snapshot_has_everybody_in_the_order_they_came() {
+    let shutdown = embedded().install().unwrap();
+    let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let mut holds = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        if n % 3 == 0 {
+            let work = |token: StopToken| drop(token.wait());
+            drop(shutdown.spawn(name.clone(), work).unwrap());
+        } else {
+            holds.push(shutdown.hold(name.clone()).unwrap());
+        }
+    }
+    let snapshot = shutdown.snapshot();
+    let listed = snapshot.holders().iter().map(StillHere::name);
+    let listed: Vec<&str> = listed.filter(|name| name.parse::<u8>().is_ok()).collect();
+    assert_eq!(listed, names);
+    drop(holds);
+}
+
+#[test]
+fn a_snapshot_has_a_thousand_of_a_kind_and_counts_the_rest() {
+    let shutdown = embedded().install().unwrap();
+    let stages: Vec<_> = (0..1_100).map(|_| shutdown.stage("stage")).collect();
+    let holds: Vec<_> = (0..1_050).map(|_| shutdown.hold("hold").unwrap()).collect();
+    for _ in 0..1_020 {
+        shutdown.hook("hook", || ());
+    }
+    let snapshot = shutdown.snapshot();
+    let rows = |name: &str| {
+        let named = snapshot.holders().iter().filter(|row| row.name() == name);
+        named.map(StillHere::count).sum::<usize>()
+    };
+    let shown = ["stage", "hold", "hook"].map(rows);
+    assert_eq!(shown[0], 1_000);
+    assert_eq!(
+        shown.iter().sum::<usize>() + snapshot.more(),
+        1_100 + 1_050 + 1_020
+    );
+    drop((stages, holds));
+}
+
+/// What is printed for debugging names the thing, and what there is to know of it.
+#[test]
+fn whatever_is_printed_for_debugging_says_what_it_is() {
+    let source = StopSource::new();
+    source.stop("enough");
+    let shutdown = embedded().install().unwrap();
+    let jobs = shutdown.in_flight::<u8>("jobs").on_interrupted(drop);
+    let shown = [
+        (
+            format!("{source:?}"),
+            "StopSource { reason: Some(Requested(\"enough\")), .. }",
+        ),
+        (
+            format!("{:?}", source.token()),
+            "StopToken { reason: Some(Requested(\"enough\")), .. }",
+        ),
+        (
+            format!("{shutdown:?}"),
+            "ShutdownCoordinator { phase: Running, .. }",
+        ),
+        (
+            format!("{:?}", shutdown.handle()),
+            "ShutdownHandle { phase: Running, .. }",
+        ),
+        (format!("{:?}", shutdown.hook("flush", || ())), "Hook"),
+        (format!("{:?}", shutdown.hold("upload").unwrap()), "Hold"),
+        (format!("{:?}", shutdown.guard("pool", 7, |_| ())), "Guard"),
+        (format!("{:?}", shutdown.stage("sink")), "Stage"),
+        (
+            format!("{:?}", shutdown.spawn("worker", |_| ()).unwrap()),
+            "Task",
+        ),
+        (
+            format!("{:?}", shutdown.end_of_stream(["a.log"])),
+            "EndOfStream",
+        ),
+        (format!("{jobs:?}"), "InFlight"),
+        (format!("{:?}", jobs.reserve().unwrap()), "Slot"),
+        (
+            format!("{:?}", jobs.reserve().unwrap().fill(1).unwrap()),
+            "Item",
+        ),
+    ];
+    for (text, due) in shown {
+        assert!(text.starts_with(due), "{text}");
+    }
+}
+
+/// Those that nobody could be told of before the stop; and what is not kept is counted.
+#[test]
+fn of_many_failures_before_the_stop_64_are_kept() {
+    let shutdown = embedded().install().unwrap();
+    for n in 0..70 {
+        let failed = shutdown.hook("fails", move || Err::<(), _>(n)).run_now();
+        assert_eq!(failed, Some(HookOutcome::Failed(n.to_string())));
+    }
+    let report = shutdown.shutdown();
+    assert_eq!((report.hooks().len(), report.more_hooks()), (64, 6));
+    assert_eq!(report.outcome(), Outcome::Incomplete);
+}
