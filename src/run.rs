@@ -112,14 +112,13 @@ fn tell_the_report_first(coordinator: &ShutdownCoordinator, error_shown: &Arc<On
         // Not for long: a stderr that nobody reads must not keep the last words from being called.
         let part = BEFORE_LAST_WORDS.min(core.time_for_last_words() / 4);
         wait(&error_shown, part);
-        if core.has_console() {
-            core.wait_for_console(part);
-        } else if report.outcome() != Outcome::Clean {
+        if !core.is_shown() && report.outcome() != Outcome::Clean {
             match show_aside(report.to_string()) {
-                Ok(aside) => core.shows_the_report(aside, part),
+                Ok(aside) => core.shows_the_report(aside),
                 Err(show) => show(),
             }
         }
+        core.wait_until_shown(part);
     });
 }
 

@@ -105,7 +105,6 @@ impl Core {
         if let Some(teller) = teller {
             teller.finish(until);
         }
-        self.wait_for_console(until.since(Tick::now()));
         if let Ok(Some(aloud)) = &aloud {
             aloud.wait(until.since(Tick::now()));
         }
@@ -210,9 +209,7 @@ impl Core {
 
     /// What has happened so far; the final report, where there is one.
     pub(super) fn so_far(&self) -> ShutdownReport {
-        let progress = self.progress.lock();
-        let made = progress.report.as_ref().or(progress.made.as_ref()).cloned();
-        drop(progress);
+        let made = self.progress.lock().made.clone();
         made.unwrap_or_else(|| self.make(None))
     }
 

@@ -1,5 +1,6 @@
-//! The console's place in the sequence: a thread that is started at the stop, not before (P23), and
-//! that the end waits for as for everybody who is told the report, no longer (P15).
+//! The place in the sequence of whoever shows it: the console, on a thread that is started at the
+//! stop, not before (P23), or else whoever shows the report alone. The end waits for it as for
+//! everybody who is told the report, no longer (P15).
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ impl Core {
         let core = Arc::clone(self);
         let show = move || console::show(settings, &events, || core.view());
         if let Ok(console) = Aside::start("winddown-console", show) {
-            let _ = self.console.set(console);
+            let _ = self.shown.set(console);
         }
     }
 
@@ -64,28 +65,20 @@ impl Core {
 }
 
 impl Core {
-    /// The report is shown there, or will be: nobody else need do it.
-    pub(crate) fn has_console(&self) -> bool {
-        self.console.get().is_some()
+    /// The report is shown somewhere, or will be: nobody else need do it.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.shown.get().is_some()
     }
 
-    /// Without a console: that shows the report, and is to be waited for as the console is. `part` of
-    /// the time is waited here.
-    pub(crate) fn shows_the_report(&self, aside: Aside, part: Duration) {
-        self.report_shown.get_or_init(|| aside).wait(part);
+    /// `aside` shows the report, as there is no console: it is to be waited for as that is.
+    pub(crate) fn shows_the_report(&self, aside: Aside) {
+        let _ = self.shown.set(aside);
     }
 
     /// Waits until the report has been shown, but no longer than `limit`.
-    pub(super) fn wait_until_shown(&self, limit: Duration) {
-        if let Some(shown) = self.report_shown.get() {
+    pub(crate) fn wait_until_shown(&self, limit: Duration) {
+        if let Some(shown) = self.shown.get() {
             shown.wait(limit);
-        }
-    }
-
-    /// Waits until the last line has been seen, but no longer than `limit`.
-    pub(crate) fn wait_for_console(&self, limit: Duration) {
-        if let Some(console) = self.console.get() {
-            console.wait(limit);
         }
     }
 }

@@ -90,10 +90,8 @@ pub(crate) struct Core {
     cleaning: AtomicBool,
     /// Announcements whose wakers and `on_stop` closures are being called.
     calling: AtomicUsize,
-    /// The thread that shows the shutdown to whoever watches.
-    console: OnceLock<Aside>,
-    /// The thread that shows the report, where there is no console.
-    report_shown: OnceLock<Aside>,
+    /// The thread that shows the report: the console's, where there is one.
+    shown: OnceLock<Aside>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -114,7 +112,7 @@ pub(crate) enum Runner {
 struct Progress {
     runner: Runner,
     report: Option<ShutdownReport>,
-    /// The same, while those who are told it before all others are told.
+    /// The same, and there already while it is being told.
     made: Option<ShutdownReport>,
     /// Somebody is making it.
     concluding: bool,
@@ -158,8 +156,7 @@ impl Core {
             installed: Tick::now(),
             cleaning: AtomicBool::new(false),
             calling: AtomicUsize::new(0),
-            console: OnceLock::new(),
-            report_shown: OnceLock::new(),
+            shown: OnceLock::new(),
             progress: Mutex::new(Progress::default()),
             changed: Condvar::new(),
         })

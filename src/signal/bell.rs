@@ -3,15 +3,14 @@
 //! A [`Bell`] is rung for some of the threads that sleep beside it. Rung once or many times, it
 //! wakes each of these once; rung before a thread waits, it is not lost (P4).
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
+// Where there is none, socket pairs do it.
+#[cfg_attr(
+    not(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe))),
+    path = "bell/pipe.rs"
+)]
 mod futex;
-#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe))))]
-mod pipe;
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe)))]
 pub(crate) use futex::Bell;
-#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(winddown_pipe))))]
-pub(crate) use pipe::Bell;
 
 /// Some of the threads that sleep beside a bell.
 #[derive(Clone, Copy, Debug)]
