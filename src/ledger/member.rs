@@ -315,14 +315,17 @@ impl Member {
                 return Err(ClaimError::Payload { key, error });
             }
         };
+        // What the store said to one that has waited for it until it counted as dead is not why.
+        let refused = |key, error| match error {
+            _ if inner.is_fenced() => fenced(key),
+            error => ClaimError::from(error),
+        };
         let until = inner.patience();
         loop {
             let store = &inner.store;
             let answer = match store.claim(inner.id, &key, &payload, until) {
-                // Suspended for long in the midst of it: this is why, and what the store made of it
-                // is not.
-                Err(_) if inner.is_fenced() => return Err(fenced(key)),
-                answer => answer?,
+                Ok(answer) => answer,
+                Err(error) => return Err(refused(key, error)),
             };
             match answer {
                 Answer::Claimed {
@@ -340,7 +343,10 @@ impl Member {
                 Answer::Taken(Some(by)) => return Err(ClaimError::Taken { key, by }),
                 // By nobody: no heartbeat has found it yet.
                 Answer::Taken(None) => {
-                    store.prune_orphans(inner.membership.max_crashes, until)?;
+                    let pruned = store.prune_orphans(inner.membership.max_crashes, until);
+                    if let Err(error) = pruned {
+                        return Err(refused(key, error));
+                    }
                 }
                 Answer::GivenUp(failed) => return Err(ClaimError::GivenUp(failed)),
                 Answer::NoMember => {

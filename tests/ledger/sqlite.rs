@@ -168,6 +168,17 @@ fn whoever_cannot_renew_fences_itself_before_others_take_over() {
 }
 
 #[test]
+fn whoever_waits_to_claim_until_it_is_fenced_is_told_so() {
+    let file = InFile::new();
+    let ledger = file.open();
+    let program = Program::start(&ledger, brittle("worker"));
+    let away = Away::of(&file);
+    let late = program.member.claim("a", &());
+    assert!(matches!(late, Err(ClaimError::Fenced { .. })), "{late:?}");
+    away.over();
+}
+
+#[test]
 fn a_verdict_that_the_store_cannot_take_is_kept_and_settled_when_it_is_back() {
     let file = InFile::new();
     let ledger = file.open();
