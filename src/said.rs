@@ -26,6 +26,21 @@ pub(crate) struct Thread {
 impl Thread {
     /// Nobody's.
     pub(crate) const NONE: Self = Self { number: 0, said: 0 };
+
+    /// As one number.
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.number) << 32 | u64::from(self.said)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        let [number, said] = [bits >> 32, bits & u64::from(u32::MAX)];
+        // Half of the number each.
+        let half = |bits| u32::try_from(bits).unwrap_or_default();
+        Self {
+            number: half(number),
+            said: half(said),
+        }
+    }
 }
 
 /// What one thread said last, and which of its words they are.
@@ -160,11 +175,18 @@ pub(crate) fn carrier() -> Thread {
 }
 
 /// The thread that asks. The first time it costs a system call.
+#[inline]
 pub(crate) fn this_thread() -> Thread {
     let known = THREAD.try_with(Cell::get).unwrap_or(Thread::NONE);
-    if known.number != 0 {
-        return known;
+    if known.number == 0 {
+        learn(known)
+    } else {
+        known
     }
+}
+
+#[cold]
+fn learn(known: Thread) -> Thread {
     let number = number();
     let thread = Thread { number, ..known };
     let _ = THREAD.try_with(|known| known.set(thread));

@@ -351,7 +351,7 @@ impl Holders {
 
     fn close_list(&self, state: &mut State) {
         if !self.closed.swap(true, Ordering::Relaxed) {
-            state.places.count();
+            state.places.close();
         }
     }
 
@@ -401,8 +401,8 @@ impl Holders {
         let tasks = state.alive.iter();
         let tasks = tasks.map(|(_, held)| (held.since, held.turn, Who::Task(held)));
         let holds = state.places.iter().filter_map(|slot| {
-            slot.look(|held, _| (held.since, held.turn))
-                .map(|(since, turn)| (since, turn, Who::Hold(slot)))
+            let (since, turn) = slot.age()?;
+            Some((since, turn, Who::Hold(slot)))
         });
         let mut all: Vec<(Tick, u64, Who<'_>)> = tasks.chain(holds).collect();
         let count = all.len();
@@ -415,7 +415,7 @@ impl Holders {
         // A hold may have gone meanwhile.
         let rows = all.iter().filter_map(|(_, _, who)| match who {
             Who::Task(held) => Some(held.row(now, 1)),
-            Who::Hold(slot) => slot.look(|held, clones| held.row(now, clones)),
+            Who::Hold(slot) => slot.look().map(|(held, clones)| held.row(now, clones)),
         });
         (rows.collect(), count)
     }

@@ -56,10 +56,7 @@ impl Home {
         name: Name,
         location: &'static Location<'static>,
     ) -> Result<Hold, IntakeClosed> {
-        match Place::take(&self.holders, name, location) {
-            Ok(place) => Ok(Hold::new(place)),
-            Err(_) => Err(IntakeClosed::new()),
-        }
+        Place::take(&self.holders, name, location).map(Hold::new)
     }
 
     /// Starts a task; `stop` asks for the program's stop.

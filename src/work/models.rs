@@ -119,6 +119,31 @@ fn who_is_admitted_meanwhile_is_waited_for() {
     });
 }
 
+/// P22, P21: the same, where a thread has kept the place of the hold before, by the same name.
+#[test]
+fn who_comes_again_meanwhile_is_waited_for() {
+    model_with(3, || {
+        let (work, alive) = (work(), Count::default());
+        let coming = {
+            let (work, alive) = (Arc::clone(&work), alive.clone());
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let Some(hold) = hold(&work.own) else { break };
+                    alive.add();
+                    alive.take();
+                    drop(hold);
+                }
+            })
+        };
+        stop(&work);
+        drain(&work);
+        assert_eq!(alive.get(), 0);
+        coming.join().unwrap();
+        assert_eq!(alive.get(), 0);
+        assert!(hold(&work.own).is_none());
+    });
+}
+
 /// P22, P20: what is fetched while the intake closes is completed or handed back, and the drain
 /// waits for the place that was reserved for it.
 #[test]
