@@ -331,19 +331,30 @@ fn a_drain_of_five_heartbeats_is_not_declared_dead() {
 fn who_leaves_in_order_has_finished_its_claims_or_released_them() {
     for ledger in places() {
         let all = (0..20).any(|_| leaves_in_order(ledger));
-        assert!(all, "the work never began");
+        assert!(all, "the stop never came while all were at work");
     }
 }
 
-/// False: the stop came before each thread had begun with what it had claimed.
+/// False: the stop came before each thread had begun with what it had claimed, or after one had
+/// finished.
 fn leaves_in_order(ledger: &'static str) -> bool {
     let place = Place::of(ledger, 4, 600, 0);
     place.execute(&format!("UPDATE tasks SET task_ms = {HOUR} WHERE id > 2"));
     let mut worker = place.worker(&["--grace-ms", "3000", "--max-crashes", "1"]);
     begun(&worker);
-    until("four tasks in hand", || place.in_hand() == 4);
+    let done = || place.count("SELECT count(*) FROM tasks WHERE state = 'done'");
+    let mut all = false;
+    until("four tasks in hand, or one done", || {
+        all = place.in_hand() == 4;
+        all || done() > 0
+    });
+    let began = all && done() == 0;
     worker.signal(Signal::SIGTERM);
     assert_ends_well(&mut worker);
+    if !all {
+        // On a busy machine the first is done before the last is claimed.
+        return false;
+    }
     let mut released = place.ledger().released().unwrap();
     released.sort();
     let open = u32::try_from(released.len()).unwrap();
@@ -357,7 +368,7 @@ fn leaves_in_order(ledger: &'static str) -> bool {
     place.execute("UPDATE tasks SET task_ms = 1");
     assert_ends_well(&mut place.worker(&["--until-empty", "--max-crashes", "1"]));
     place.assert_audit(4, 4, 0, 0);
-    open == 2
+    open == 2 && began
 }
 
 /// Its immediate shutdown: a second request, later. What was in hand is found as after a crash.
