@@ -19,6 +19,10 @@ pub(crate) struct SenderName {
 impl SenderName {
     /// A name may hold any bytes, and its owner chooses them. What could drive a terminal, end the
     /// line, or close the parentheses that it is shown in is replaced.
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android", test)),
+        expect(dead_code, reason = "no process is looked at there")
+    )]
     pub(crate) fn cleaned(name: &[u8]) -> Option<Self> {
         let mut clean = Self {
             length: 0,
@@ -79,6 +83,10 @@ pub(crate) fn name_of(_: u32) -> Option<SenderName> {
 mod tests {
     use super::*;
 
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android", test)),
+        expect(dead_code, reason = "no process is looked at there")
+    )]
     pub(crate) fn cleaned(name: &[u8]) -> Option<String> {
         SenderName::cleaned(name).map(|name| name.as_str().to_owned())
     }

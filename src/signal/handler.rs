@@ -305,16 +305,17 @@ pub(crate) fn coarse_nanos() -> u64 {
 
 #[inline]
 fn read_clock(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
+    // SAFETY: an all-zero `timespec` is a valid one, whatever its fields' widths and what pads them;
+    // it is valid for writing, and the clock exists on every system this crate builds for.
+    let now = unsafe {
+        let mut now: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(clock, &raw mut now);
+        now
     };
-    // SAFETY: `now` is valid for writing; the clock exists on every system this crate builds for.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
-    now.tv_sec
-        .unsigned_abs()
+    u64::try_from(now.tv_sec)
+        .unwrap_or(0)
         .saturating_mul(1_000_000_000)
-        .saturating_add(now.tv_nsec.unsigned_abs())
+        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 pub(crate) fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
@@ -390,11 +391,10 @@ impl Futex {
         let until = timeout.map(|timeout| {
             let now = std::time::Duration::from_nanos(monotonic_nanos());
             let until = now.saturating_add(timeout);
-            libc::timespec {
-                tv_sec: until.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-                // Below 10^9, whatever the width of the field.
-                tv_nsec: i32::try_from(until.subsec_nanos()).unwrap_or(0).into(),
-            }
+            let seconds = until.as_secs().try_into().unwrap_or(libc::c_long::MAX);
+            // Below 10^9, whatever the width of the field.
+            let nanos = i32::try_from(until.subsec_nanos()).unwrap_or(0);
+            [seconds, nanos.into()]
         });
         self.call(libc::FUTEX_WAIT_BITSET, value, until.as_ref(), bits);
     }
@@ -405,7 +405,9 @@ impl Futex {
         self.call(libc::FUTEX_WAKE_BITSET, all, None, bits);
     }
 
-    fn call(&self, call: c_int, value: u32, until: Option<&libc::timespec>, bits: u32) {
+    /// The moment is in seconds and nanoseconds: a `timespec` as this call knows it, also where that
+    /// of the C library has wider fields.
+    fn call(&self, call: c_int, value: u32, until: Option<&[libc::c_long; 2]>, bits: u32) {
         let (word, call) = (self.0.as_ptr(), call | libc::FUTEX_PRIVATE_FLAG);
         let until = until.map_or(ptr::null(), ptr::from_ref);
         let none = ptr::null::<u32>();
