@@ -72,6 +72,34 @@ fn p13_hooks_and_guards_are_one_stack_newest_first() {
     assert_eq!(log.all().len(), 3);
 }
 
+/// Also where a thread of the user's has begun with it.
+#[test]
+fn p13_an_older_hook_waits_for_a_newer_one_that_is_run_by_hand() {
+    let shutdown = Arc::new(embedded().install().unwrap());
+    let (older, is_older) = mpsc::channel();
+    let (say, said) = mpsc::channel();
+    let (cleaning, is_cleaning) = mpsc::channel();
+    shutdown.hook("older", move || {
+        let _ = older.send(());
+    });
+    let newer = shutdown.hook("newer", move || {
+        say.send(()).unwrap();
+        is_cleaning.recv_timeout(FAR).unwrap();
+        is_older.recv_timeout(SHORT).unwrap_err();
+    });
+    shutdown.hook("newest", move || cleaning.send(()).unwrap());
+    let by_hand = thread::spawn(move || newer.run_now());
+    said.recv_timeout(FAR).unwrap();
+    let owner = Arc::clone(&shutdown);
+    let report = bounded(move || owner.shutdown());
+    assert_eq!(by_hand.join().unwrap(), Some(HookOutcome::Completed));
+    let last = report.hooks().last().unwrap();
+    assert_eq!(
+        (last.name(), last.outcome()),
+        ("older", &HookOutcome::Completed)
+    );
+}
+
 #[test]
 fn p13_hooks_run_when_the_coordinator_is_dropped_and_when_a_panic_drops_it() {
     let log = Log::default();
@@ -257,6 +285,68 @@ fn p16_the_reserve_of_a_hook_that_has_ended_is_free_again() {
     let report = bounded(move || shutdown.shutdown());
     let hung = report.hooks()[1].took();
     assert!(hung >= grace * 3 / 4, "nobody else needs it: {report}");
+}
+
+#[test]
+fn p16_the_reserve_of_a_hook_that_is_removed_is_free_again() {
+    let grace = SHORT * 20;
+    let shutdown = embedded().grace_period(grace).install().unwrap();
+    let (_keep, never) = mpsc::channel::<()>();
+    let reserve = grace * 9 / 20;
+    let gone = shutdown.hook_with(HookOptions::new("gone").reserve(reserve), || ());
+    let hangs = HookOptions::new("hangs").timeout(FAR).reserve(reserve);
+    shutdown.hook_with(hangs, move || {
+        let _ = never.recv();
+    });
+    assert!(gone.remove());
+    let report = bounded(move || shutdown.shutdown());
+    let hung = report.hooks()[0].took();
+    assert!(hung >= grace * 3 / 4, "nobody else needs it: {report}");
+}
+
+/// Run by hand while cleaning, it is on the stack no more, and has the time that it would have had.
+#[test]
+fn p16_a_hook_that_is_run_from_another_leaves_the_others_their_reserve_and_no_more() {
+    let grace = SHORT * 20;
+    let shutdown = embedded().grace_period(grace).install().unwrap();
+    let (_keep, never) = mpsc::channel::<()>();
+    shutdown.hook_with(HookOptions::new("last").reserve(grace / 10), || ());
+    let hangs = HookOptions::new("hangs").timeout(FAR).reserve(grace / 4);
+    let hangs = shutdown.hook_with(hangs, move || {
+        let _ = never.recv();
+    });
+    shutdown.hook_with(HookOptions::new("runs it").timeout(FAR), move || {
+        hangs.run_now();
+    });
+    let report = bounded(move || shutdown.shutdown());
+    let of = |name| report.hooks().iter().find(|hook| hook.name() == name);
+    let hung = of("hangs").unwrap().took();
+    assert!(hung >= grace / 2, "{report}");
+    assert_eq!(
+        *of("last").unwrap().outcome(),
+        HookOutcome::Completed,
+        "{report}"
+    );
+}
+
+/// Each is left behind when its own time is over, not when the runner happens to look.
+#[test]
+fn p14_hooks_with_short_times_of_their_own_hold_up_nobody() {
+    let shutdown = embedded().install().unwrap();
+    let keep = [(); 20].map(|()| {
+        let (keep, never) = mpsc::channel::<()>();
+        let short = HookOptions::new("hangs").timeout(Duration::from_millis(2));
+        shutdown.hook_with(short, move || {
+            let _ = never.recv();
+        });
+        keep
+    });
+    let report = bounded(move || shutdown.shutdown());
+    // A look of the runner for each would be two seconds.
+    let took = report.took();
+    assert!(took < Duration::from_secs(1), "{report}");
+    assert_eq!(report.outcome(), Outcome::Incomplete, "{report}");
+    drop(keep);
 }
 
 #[test]

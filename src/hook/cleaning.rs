@@ -109,7 +109,6 @@ impl Hooks {
             state.generation += 1;
             state.worker_alive = false;
             self.end(state, running, now, HookOutcome::TimedOut);
-            state.out_of_time |= now >= state.deadline;
             self.changed.notify_all();
         }
         let late: Vec<Key> = state
@@ -120,7 +119,6 @@ impl Hooks {
             .collect();
         for key in late {
             if let Some(running) = state.elsewhere.remove(key) {
-                state.out_of_time |= now >= state.deadline;
                 self.end(state, running, now, HookOutcome::TimedOut);
             }
         }
