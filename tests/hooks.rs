@@ -184,6 +184,29 @@ fn p14_hooks_that_get_no_time_are_skipped_and_said() {
 }
 
 /// P14: cut off by its own time it is the hook that was slow, by that of all the shutdown was.
+/// Neither the shutdown nor the drop of the coordinator waits for what a hook that is not called
+/// lets go of.
+#[test]
+fn p15_what_was_skipped_may_hang_as_it_is_dropped() {
+    struct Hangs(mpsc::Receiver<()>);
+    impl Drop for Hangs {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+    let shutdown = embedded().grace_period(Duration::ZERO).install().unwrap();
+    let (_keep, hangs) = mpsc::channel::<()>();
+    let dropped = Hangs(hangs);
+    shutdown.hook("skipped", move || drop(dropped));
+    let report = bounded(move || {
+        let report = shutdown.shutdown();
+        drop(shutdown);
+        report
+    });
+    assert_eq!(report.outcome(), Outcome::TimedOut, "{report}");
+    assert_eq!(outcomes(&report), [("skipped", HookOutcome::Skipped)]);
+}
+
 #[test]
 fn p14_a_hook_that_the_end_of_the_time_cuts_off_is_a_timeout_of_the_shutdown() {
     for by_hand in [false, true] {
