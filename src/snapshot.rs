@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::reason::{Phase, StopReason};
 use crate::report::Holder;
-use crate::text::{clean, locale_is_utf8, time};
+use crate::text::{Name, clean, locale_is_utf8, time};
 
 /// Lines of a [`Snapshot`] that are shown; of more, the number is.
 const SHOWN: usize = 40;
@@ -186,6 +186,20 @@ impl Snapshot {
 }
 
 impl StillHere {
+    /// One of them, of whom nothing more is known.
+    pub(crate) fn one(holder: Holder, name: Name, location: &'static Location<'static>) -> Self {
+        Self {
+            holder,
+            name,
+            stage: None,
+            location,
+            age: None,
+            count: 1,
+            said: None,
+            thread: None,
+        }
+    }
+
     /// What it is.
     pub fn holder(&self) -> Holder {
         self.holder

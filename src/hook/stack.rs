@@ -335,26 +335,18 @@ impl Hooks {
     /// `most`, and how many there are.
     pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
         let now = self.node.now();
-        let here = |name: &Name, holder, location, age| StillHere {
-            holder,
-            name: name.clone(),
-            stage: None,
-            location,
-            age,
-            count: 1,
-            said: None,
-            thread: None,
-        };
         let state = self.state.lock();
         let elsewhere = state.elsewhere.iter().map(|(_, running)| running);
         let running = state.running.iter().chain(elsewhere).map(|running| {
-            let age = now.since(running.started);
-            let said = said::said_since(running.thread);
-            let row = here(&running.name, running.holder, running.location, Some(age));
-            (StillHere { said, ..row }, running.thread)
+            let row = StillHere {
+                age: Some(now.since(running.started)),
+                said: said::said_since(running.thread),
+                ..StillHere::one(running.holder, running.name.clone(), running.location)
+            };
+            (row, running.thread)
         });
         let waiting = state.stack.iter_newest_first().map(|entry| {
-            let row = here(&entry.name, entry.holder, entry.location, None);
+            let row = StillHere::one(entry.holder, entry.name.clone(), entry.location);
             (row, Thread::NONE)
         });
         let rows = running.chain(waiting).take(most).collect();

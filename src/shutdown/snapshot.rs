@@ -1,7 +1,5 @@
 //! Who is still here.
 
-use std::borrow::Cow;
-
 use crate::reason::{Phase, StopReason};
 use crate::report::Holder;
 use crate::said::{self, Thread};
@@ -36,27 +34,16 @@ impl Core {
         let (mut rows, more_work) = self.work.still_here(MOST);
         if phase >= Phase::Draining && !self.signals.owner.is_here() {
             let owner = StillHere {
-                holder: Holder::Owner,
-                name: self.owner.clone(),
-                stage: None,
-                location: self.location,
                 age: Some(self.installed.elapsed()),
-                count: 1,
                 said: said::said_since(self.owner_thread),
-                thread: None,
+                ..StillHere::one(Holder::Owner, self.owner.clone(), self.location)
             };
             rows.push((owner, self.owner_thread));
         }
         if self.is_calling_on_stop() {
             let callbacks = StillHere {
-                holder: Holder::OnStop,
-                name: Cow::Borrowed("on_stop closures"),
-                stage: None,
-                location: self.location,
                 age: Some(self.node.since_stop()),
-                count: 1,
-                said: None,
-                thread: None,
+                ..StillHere::one(Holder::OnStop, "on_stop closures".into(), self.location)
             };
             rows.push((callbacks, Thread::NONE));
         }

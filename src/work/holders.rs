@@ -47,14 +47,10 @@ impl Held {
     fn row(&self, now: Tick, count: usize) -> (StillHere, Thread) {
         let own = self.said.as_deref().cloned();
         let row = StillHere {
-            holder: self.holder,
-            name: self.name.clone(),
-            stage: None,
-            location: self.location,
             age: Some(now.since(self.since)),
             count,
             said: own.or_else(|| said::said_since(self.thread)),
-            thread: None,
+            ..StillHere::one(self.holder, self.name.clone(), self.location)
         };
         (row, self.thread)
     }

@@ -126,15 +126,12 @@ impl Sets {
             }
             let oldest = shards.iter().filter_map(|set| set.oldest()).min();
             let (since, thread) = oldest.unwrap_or((now, Thread::NONE));
+            let (name, location) = (shards[0].name().clone(), shards[0].location());
             let here = StillHere {
-                holder: Holder::Item,
-                name: shards[0].name().clone(),
-                stage: None,
-                location: shards[0].location(),
                 age: Some(now.since(since)),
                 count,
                 said: said::said_since(thread),
-                thread: None,
+                ..StillHere::one(Holder::Item, name, location)
             };
             open.push((here, thread));
         }

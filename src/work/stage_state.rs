@@ -121,14 +121,8 @@ impl StageState {
 
     pub(super) fn still_here(&self) -> StillHere {
         StillHere {
-            holder: Holder::Stage,
-            name: self.name.clone(),
-            stage: None,
-            location: self.location,
             age: Some(Tick::now().since(self.built)),
-            count: 1,
-            said: None,
-            thread: None,
+            ..StillHere::one(Holder::Stage, self.name.clone(), self.location)
         }
     }
 
