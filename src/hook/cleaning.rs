@@ -11,7 +11,7 @@ use crate::hook::stack::{Entry, Hooks, Mode, Running, State};
 use crate::report::{HookOutcome, HookReport};
 use crate::slab::Key;
 use crate::sync::MutexGuard;
-use crate::token::SLICE;
+use crate::token::{Life, SLICE};
 
 /// How what the worker ran has ended; nothing where somebody else had run it.
 pub(super) struct Ran(pub(super) Option<Ended>);
@@ -197,7 +197,9 @@ impl Hooks {
             }
         }
         loop {
-            if state.generation != generation {
+            // P13: the process is being ended, and the emergency hooks have it to themselves. Nobody
+            // takes the worker's place.
+            if state.generation != generation || self.node.word().life() == Life::Forced {
                 return Next::Leave;
             }
             let (Mode::Cleaning, Some(top)) = (state.mode, state.stack.newest()) else {

@@ -1,6 +1,7 @@
 //! P8: hooks that run even on the forced exit.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         an_emergency_hook_runs_after_a_panicked_one,
         an_emergency_hook_that_has_begun_comes_to_its_end,
         an_emergency_hook_runs_once_at_a_graceful_end,
+        no_ordinary_hook_begins_beside_an_emergency_hook,
         a_hung_emergency_hook_holds_nobody_for_long,
         the_third_signal_ends_a_hung_emergency_hook_at_once,
         an_ending_is_done_or_forced_never_both,
@@ -41,18 +43,25 @@ fn emergency(how: &str) -> ExitCode {
             panic!("as it must")
         });
     }
-    let (hung, begun) = (how == "hung", how == "begun");
+    let (hung, begun) = (matches!(how, "hung" | "released"), how == "begun");
+    let (release, released) = mpsc::channel();
     shutdown.hook_with(HookOptions::new("emergency").emergency(), move || {
         if begun {
             tell("stuck");
             hear();
         }
         tell("emergency");
+        let _ = release.send(());
         if hung {
             hang();
         }
     });
-    if how == "with hook" {
+    if how == "released" {
+        shutdown.hook("newer", move || {
+            tell("stuck");
+            released.recv().unwrap();
+        });
+    } else if how == "with hook" {
         shutdown.hook("hung", || {
             tell("stuck");
             hang();
@@ -115,9 +124,9 @@ fn an_emergency_hook_that_has_begun_comes_to_its_end() {
         program.expect("emergency older");
         program.say("go on");
         let ended = program.end();
-        // What is older may follow, as long as there is time.
         let whole = ended.lines.get(3).is_some_and(|line| line == "emergency");
         assert!(ended.end.is_forced(Signal::SIGTERM), "{ended:?}");
+        assert!(ended.lines.len() <= 4, "nothing older follows: {ended:?}");
         whole.then(|| forced.elapsed())
     });
     let best = took.min().expect("one of ten comes to its end");
@@ -131,6 +140,13 @@ fn an_emergency_hook_runs_once_at_a_graceful_end() {
     program
         .end()
         .assert(End::Code(0), &["ready", "emergency", "bottom"]);
+}
+
+/// P13: not even where the hook before it ends as the emergency hooks run.
+fn no_ordinary_hook_begins_beside_an_emergency_hook() {
+    force("released")
+        .end()
+        .assert_forced(Signal::SIGTERM, &["ready", "stuck", "emergency"]);
 }
 
 /// P8: at most 250 ms for the emergency hooks together.
