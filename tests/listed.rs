@@ -72,6 +72,11 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
             "StopToken { reason: Some(Requested(\"enough\")), .. }",
         ),
         (
+            format!("{:?}", source.token().stopped()),
+            "StopFuture { token: StopToken { reason: Some(Requested(\"enough\")), .. }, .. }",
+        ),
+        (format!("{:?}", shutdown.token().on_stop(|_| ())), "OnStop"),
+        (
             format!("{shutdown:?}"),
             "ShutdownCoordinator { phase: Running, .. }",
         ),
