@@ -49,8 +49,25 @@ pub struct ShutdownBuilder {
     console: Option<Console>,
 }
 
+impl ShutdownCoordinator {
+    /// Installs with the defaults: SIGINT and SIGTERM, a grace period of 25 s.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShutdownBuilder::install`].
+    #[track_caller]
+    pub fn install() -> Result<Self, InstallError> {
+        Self::builder().install()
+    }
+
+    /// The settings, at their defaults.
+    pub fn builder() -> ShutdownBuilder {
+        ShutdownBuilder::new()
+    }
+}
+
 impl ShutdownBuilder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             signals: vec![Signal::INT, Signal::TERM],
             grace: GRACE,

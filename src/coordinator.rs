@@ -6,7 +6,6 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::builder::ShutdownBuilder;
 use crate::error::InstallError;
 use crate::handle::ShutdownHandle;
 use crate::inside;
@@ -37,8 +36,8 @@ use crate::sync::Ordering;
 /// ```
 ///
 /// Dropped, it leaves the exit status to the program. The [`ExitPolicy`](crate::ExitPolicy) is kept
-/// by [`run`](ShutdownBuilder::run), by [`exit`](ShutdownReport::exit), and by a report returned
-/// from `main`; of these only `run` also shows a report that is not clean.
+/// by [`run`](crate::ShutdownBuilder::run), by [`exit`](ShutdownReport::exit), and by a report
+/// returned from `main`; of these only `run` also shows a report that is not clean.
 ///
 /// # What it waits for
 ///
@@ -47,7 +46,7 @@ use crate::sync::Ordering;
 /// drop. A bare `thread::spawn` that nobody registered is not waited for. If the owner never comes
 /// back, the hooks run all the same when the time for draining is over, and the process then ends
 /// with the "timed out" status (unless
-/// [`exit_on_timeout(false)`](ShutdownBuilder::exit_on_timeout)).
+/// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)).
 #[must_use = "dropping it runs the shutdown at once; keep it in a variable that is not `_`"]
 pub struct ShutdownCoordinator {
     handle: ShutdownHandle,
@@ -55,21 +54,6 @@ pub struct ShutdownCoordinator {
 }
 
 impl ShutdownCoordinator {
-    /// Installs with the defaults: SIGINT and SIGTERM, a grace period of 25 s.
-    ///
-    /// # Errors
-    ///
-    /// As [`ShutdownBuilder::install`].
-    #[track_caller]
-    pub fn install() -> Result<Self, InstallError> {
-        Self::builder().install()
-    }
-
-    /// The settings, at their defaults.
-    pub fn builder() -> ShutdownBuilder {
-        ShutdownBuilder::new()
-    }
-
     /// Starts the threads; the handlers are the caller's to install.
     pub(crate) fn start(core: &Arc<Core>) -> Result<Self, InstallError> {
         let mut coordinator = Self {
@@ -150,9 +134,9 @@ impl ShutdownCoordinator {
     ///
     /// A poll after the end of the grace period makes the report itself, if nobody has. That takes
     /// an executor that polls again by then, as a timeout around the future makes it do. It matters
-    /// only with [`exit_on_timeout(false)`](ShutdownBuilder::exit_on_timeout), where the system has
-    /// had no thread left and user code hangs on the last one: then the future is not woken, and
-    /// without that poll it stays pending.
+    /// only with [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout), where the
+    /// system has had no thread left and user code hangs on the last one: then the future is not
+    /// woken, and without that poll it stays pending.
     ///
     /// To drop the coordinator blocks; after the report was fetched, for a moment only. And a tokio
     /// runtime that is dropped waits for every `spawn_blocking`: end with

@@ -50,13 +50,13 @@ pub(super) fn slice_end(now: Tick, drained: Tick, slice: Duration) -> Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ShutdownBuilder;
+    use crate::ShutdownCoordinator;
 
     #[test]
     fn the_shares_are_the_grace_period() {
         let seconds = Duration::from_secs;
         for (grace, reserve) in [(25, 5), (8, 2), (60, 60), (10, 0), (0, 0)] {
-            let settings = ShutdownBuilder::new()
+            let settings = ShutdownCoordinator::builder()
                 .grace_period(seconds(grace))
                 .cleanup_reserve(seconds(reserve))
                 .settings();
@@ -69,7 +69,7 @@ mod tests {
             assert!(settings.last_steps_slice() <= hooks);
         }
         // More than there is, is all there is.
-        let settings = ShutdownBuilder::new()
+        let settings = ShutdownCoordinator::builder()
             .grace_period(seconds(4))
             .cleanup_reserve(Duration::MAX)
             .settings();
