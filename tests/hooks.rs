@@ -288,8 +288,9 @@ fn p16_a_slow_hook_leaves_the_others_their_reserve() {
     );
     let hung = report.hooks()[0].took();
     assert!(hung >= reserve, "it had its own reserve: {hung:?}");
+    // Half of it is left to a busy machine, on which the runner looks late.
     assert!(
-        report.hooks()[1].started() <= SHORT * 31,
+        report.hooks()[1].started() <= SHORT * 35,
         "the other had its own: {report}"
     );
 }
