@@ -83,10 +83,6 @@ pub(crate) fn name_of(_: u32) -> Option<SenderName> {
 mod tests {
     use super::*;
 
-    #[cfg_attr(
-        not(any(target_os = "linux", target_os = "android", test)),
-        expect(dead_code, reason = "no process is looked at there")
-    )]
     pub(crate) fn cleaned(name: &[u8]) -> Option<String> {
         SenderName::cleaned(name).map(|name| name.as_str().to_owned())
     }

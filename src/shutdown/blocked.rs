@@ -135,17 +135,31 @@ fn name_of(number: i64) -> Option<(&'static str, Takes)> {
     };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
     let older = [];
-    // That has one call for what has none of its own.
-    #[cfg(target_arch = "x86")]
+    // These have one call for what has none of its own.
+    #[cfg(any(target_arch = "x86", target_arch = "s390x"))]
     let sockets = calls! { Other: SYS_socketcall = "socketcall"; };
-    #[cfg(not(target_arch = "x86"))]
+    #[cfg(not(any(target_arch = "x86", target_arch = "s390x")))]
     let sockets = calls! { Fd: SYS_accept = "accept"; };
     // Not known by name on every Android.
     #[cfg(target_os = "linux")]
     let files = calls! { Fd: SYS_sendfile = "sendfile"; };
     #[cfg(not(target_os = "linux"))]
     let files = [];
-    let mut calls = calls.iter().chain(&older).chain(&sockets).chain(&files);
+    // Those with times of 64 bits: the same numbers on all that had others before (asm-generic's
+    // `unistd.h`), and not among the names of every C library.
+    #[cfg(target_pointer_width = "32")]
+    let wider = [
+        (407, "clock_nanosleep", Takes::Time),
+        (413, "select", Takes::Other),
+        (414, "poll", Takes::Other),
+        (417, "recvmmsg", Takes::Fd),
+        (421, "sigwait", Takes::Other),
+        (422, "futex", Takes::Lock),
+    ];
+    #[cfg(not(target_pointer_width = "32"))]
+    let wider = [];
+    let calls = calls.iter().chain(&older).chain(&wider);
+    let mut calls = calls.chain(&sockets).chain(&files);
     let found = calls.find(|call| call.0 == number)?;
     Some((found.1, found.2))
 }

@@ -391,12 +391,10 @@ impl Futex {
         let until = timeout.map(|timeout| {
             let now = std::time::Duration::from_nanos(monotonic_nanos());
             let until = now.saturating_add(timeout);
-            let seconds = until.as_secs().try_into().unwrap_or(libc::c_long::MAX);
-            // Below 10^9, whatever the width of the field.
-            let nanos = i32::try_from(until.subsec_nanos()).unwrap_or(0);
-            [seconds, nanos.into()]
+            let seconds = until.as_secs().try_into().unwrap_or(i64::MAX);
+            [seconds, until.subsec_nanos().into()]
         });
-        self.call(libc::FUTEX_WAIT_BITSET, value, until.as_ref(), bits);
+        self.call(libc::FUTEX_WAIT_BITSET, value, until, bits);
     }
 
     /// Wakes those who sleep for one of `bits`. Async-signal-safe.
@@ -405,11 +403,28 @@ impl Futex {
         self.call(libc::FUTEX_WAKE_BITSET, all, None, bits);
     }
 
-    /// The moment is in seconds and nanoseconds: a `timespec` as this call knows it, also where that
-    /// of the C library has wider fields.
-    fn call(&self, call: c_int, value: u32, until: Option<&[libc::c_long; 2]>, bits: u32) {
+    /// The moment is in seconds and nanoseconds.
+    fn call(&self, call: c_int, value: u32, until: Option<[i64; 2]>, bits: u32) {
+        /// Where this is the older of two calls, its fields are as wide as a register; what the C
+        /// library calls a `timespec` may be wider.
+        const NARROW: bool = cfg!(all(
+            target_pointer_width = "32",
+            any(
+                target_arch = "x86",
+                target_arch = "arm",
+                target_arch = "mips",
+                target_arch = "mips32r6",
+                target_arch = "powerpc",
+                target_arch = "sparc"
+            )
+        ));
         let (word, call) = (self.0.as_ptr(), call | libc::FUTEX_PRIVATE_FLAG);
-        let until = until.map_or(ptr::null(), ptr::from_ref);
+        let narrow = until.map(|moment| moment.map(|of| i32::try_from(of).unwrap_or(i32::MAX)));
+        let until: *const c_void = match (&until, &narrow) {
+            (Some(_), Some(narrow)) if NARROW => ptr::from_ref(narrow).cast(),
+            (Some(wide), _) => ptr::from_ref(wide).cast(),
+            (None, _) => ptr::null(),
+        };
         let none = ptr::null::<u32>();
         // SAFETY: the word and the moment live through the call.
         unsafe { libc::syscall(libc::SYS_futex, word, call, value, until, none, bits) };

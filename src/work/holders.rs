@@ -1,12 +1,11 @@
 //! Everything that keeps the drain open.
 //!
-//! 1. Whoever is admitted is on the list before the intake closes: both happen under one lock. So
-//!    the drain is never over while one of them lives (P21), and nothing is admitted after it has
-//!    begun (P22).
+//! 1. Whoever is admitted is on the list before the intake closes. So the drain is never over while
+//!    one of them lives (P21), and nothing is admitted after it has begun (P22).
 //! 2. What still lives at the stop is reported, whatever becomes of it.
 //!
-//! Tasks are on the list itself. Holds come and go by the million: they have [places](Place) of their
-//! own, and come to the list from the stop on.
+//! Tasks are on the list itself: both happen under its lock. Holds come and go by the million: they
+//! have [places](Place) of their own, and come to the list from the stop on.
 
 use std::panic::Location;
 use std::sync::Arc;

@@ -3,8 +3,9 @@
 //! 1. A hold has a place on the list of its [`Holders`]: a [slot](slots), whose word says how many
 //!    clones of the hold there are. 0: it is free, and whoever has the [`Place`] may use it again.
 //! 2. The thread that lets go of a place keeps it for its next hold. So that costs one step of the
-//!    slot's word, and so does its end. A place that a thread has no room for, or has when it ends,
-//!    goes back to the list (P23).
+//!    slot's word, and so does its end; of another name, or from another line, it costs the lock of
+//!    the slot, which nobody else wants, too. A place that a thread has no room for, or has when it
+//!    ends, or that is let go of after the stop, goes back to the list (P23).
 //! 3. When the intake is closed, the list's lock held, every slot is marked, and the holds in them
 //!    are counted. Coming, marking and letting go are steps of the one word: either the hold had
 //!    gone, or it is counted, and then it goes through the lock of the list, where the last one is
@@ -260,6 +261,20 @@ mod tests {
             }
         }
         assert_eq!(holders.places(), 1);
+    }
+
+    /// The report has it, and nobody is waited for any more.
+    #[test]
+    fn who_was_left_behind_is_not_here_any_more() {
+        let holders = list();
+        let hold = take(&holders, "stays");
+        assert_eq!(holders.still_here(10).1, 1);
+        holders.close();
+        assert_eq!(holders.reports(true).len(), 1);
+        let (rows, all) = holders.still_here(10);
+        assert_eq!((rows.len(), all), (0, 0));
+        hold.leave();
+        assert_eq!(holders.reports(true).len(), 1);
     }
 
     #[test]

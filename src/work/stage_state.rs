@@ -8,7 +8,7 @@ use crate::clock::Tick;
 use crate::reason::StopReason;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::snapshot::StillHere;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Ordering, fence};
 use crate::text::Name;
 use crate::token::Announcement;
 use crate::work::Home;
@@ -112,9 +112,12 @@ impl StageState {
     /// Nobody can reach it any more, and nothing is in it.
     pub(super) fn is_forgotten(self: &Arc<Self>) -> bool {
         // Its own two: whoever has a token, a child of it or a set of items has one more.
-        Arc::strong_count(self) == 1
-            && Arc::strong_count(&self.home.node) == 2
-            && self.home.holders.is_empty()
+        if Arc::strong_count(self) != 1 || Arc::strong_count(&self.home.node) != 2 {
+            return false;
+        }
+        // P21: what whoever let go of the last one had registered before is seen.
+        fence(Ordering::Acquire);
+        self.home.holders.is_empty()
             // P4: a closure keeps no token alive, and is called all the same.
             && !self.home.node.has_callbacks()
     }

@@ -33,13 +33,15 @@ pub(in crate::work) struct Slot {
     since: AtomicU64,
     turn: AtomicU64,
     thread: AtomicU64,
-    /// Of the label, for its owner: where it comes from, and where its name is, if that is a literal.
+    /// Of the label: where the hold was taken, and where its name is, and how long, if that is a
+    /// literal. Nowhere: the next hold has to write a label in any case. Relaxed, as only the owner
+    /// of the slot looks, who comes after whoever wrote last.
     location: AtomicUsize,
     name: [AtomicUsize; 2],
     label: Mutex<Option<Label>>,
 }
 
-/// What does not change from one hold to the next of its name.
+/// What stays for the next hold of its name, if this one has said nothing.
 struct Label {
     name: Name,
     location: &'static Location<'static>,
@@ -47,7 +49,7 @@ struct Label {
     said: Option<Box<Said>>,
 }
 
-/// What does.
+/// What each hold has of its own.
 pub(super) struct Taker {
     pub(super) since: Tick,
     pub(super) turn: u64,
@@ -179,7 +181,7 @@ impl Slot {
         drop(before);
     }
 
-    /// The hold goes; true if that was the last clone, and nobody has counted it.
+    /// Lets the hold go if this is its last clone, and nobody has counted it. True: it has gone.
     #[inline]
     pub(super) fn leave(&self) -> bool {
         // Release: who finds it gone sees what was done under it. Acquire: the next hold sees what
@@ -189,16 +191,17 @@ impl Slot {
             .is_ok()
     }
 
-    /// How old the hold in it is; `None` where there is none.
+    /// How old the hold in it is; `None` where there is none, or it has been left behind.
     pub(in crate::work) fn age(&self) -> Option<(Tick, u64)> {
-        (self.clones() > 0).then(|| {
+        let word = self.word.load(Ordering::Acquire);
+        (word >= ONE && word & LEFT == 0).then(|| {
             let since = Tick::from_nanos(self.since.load(Ordering::Relaxed));
             (since, self.turn.load(Ordering::Relaxed))
         })
     }
 
     /// The hold in it, and how many clones there are; `None` where there is none. Where one has just
-    /// made room for the next of its name, it may be of the one and the age of the other.
+    /// made room for the next of its name, it may be of the one, and the age and thread of the other.
     pub(in crate::work) fn look(&self) -> Option<(Held, usize)> {
         let label = self.label.lock();
         let clones = self.clones();
