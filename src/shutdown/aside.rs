@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::panic::contained;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, thread};
 
 /// User code that has been started on a thread of its own.
 pub(crate) struct Aside {
@@ -20,7 +20,7 @@ impl Aside {
         // A failed spawn drops its closure, so the closure only borrows what it is to run.
         let slot = Arc::new(Mutex::new(Some(f)));
         let taken = Arc::clone(&slot);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 let f = taken.lock().take();

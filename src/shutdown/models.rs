@@ -1,16 +1,18 @@
 //! The end of the sequence: one report for everybody.
 
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::exit_policy::ExitPolicy;
 use crate::reason::{Origin, Phase, Signal, StopReason};
 use crate::report::{Outcome, ShutdownReport};
-use crate::shutdown::{Core, Settings, run};
+use crate::shutdown::{Core, ReportFuture, Settings, run};
 use crate::signal::state::Answer;
 use crate::signal::{Escalation, SignalSettings};
-use crate::sync::{AtomicUsize, Ordering, model, model_with, thread};
+use crate::sync::{AtomicUsize, Ordering, block_on, model, model_with, thread};
 
 const GRACE: Duration = Duration::from_secs(25);
 
@@ -83,6 +85,28 @@ fn an_owner_that_waits_gets_the_report() {
         assert_eq!(report.reason().signal(), Some(Signal::TERM));
         handler.join().unwrap();
         runner.join().unwrap();
+    });
+}
+
+/// P4, P18: the same on an executor: what is polled while the stop comes, and while the report is
+/// made, is woken, or ready. One that is dropped takes nobody along.
+#[test]
+fn an_owner_that_awaits_gets_the_report() {
+    model(|| {
+        let core = core();
+        let runner = runner(&core);
+        let other = Arc::clone(&core);
+        let stopping = thread::spawn(move || {
+            other.stop_unless_stopped("enough".into());
+        });
+        let mut dropped = ReportFuture::new(Arc::clone(&core));
+        let _ = Pin::new(&mut dropped).poll(&mut Context::from_waker(Waker::noop()));
+        drop(dropped);
+        let report = block_on(ReportFuture::new(Arc::clone(&core)));
+        assert_eq!(*report.reason(), "enough".into());
+        stopping.join().unwrap();
+        runner.join().unwrap();
+        assert!(is_same(&report, &core.finish()));
     });
 }
 

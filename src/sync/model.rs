@@ -6,6 +6,9 @@
 //! 3. An `Arc` is std's: loom's has no `Weak`. Counts are not among what a model interleaves.
 
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) use loom::sync::atomic::{
@@ -240,4 +243,37 @@ pub(crate) fn model_with(preemptions: usize, f: impl Fn() + Send + Sync + 'stati
         time::start();
         f();
     });
+}
+
+/// Wakes the one thread that runs a future.
+struct Alarm {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        *self.rung.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Runs a future to its end; a wake-up that is lost is a deadlock.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let alarm = Arc::new(Alarm {
+        rung: Mutex::new(false),
+        changed: Condvar::new(),
+    });
+    let waker = Waker::from(Arc::clone(&alarm));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let mut rung = alarm.rung.lock();
+        while !*rung {
+            alarm.changed.wait(&mut rung);
+        }
+        *rung = false;
+    }
 }

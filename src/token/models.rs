@@ -1,50 +1,16 @@
 //! The stop against everything that waits for it, in every order of their steps.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Waker};
 
 use crossbeam_channel::TryRecvError;
 
 use crate::reason::StopReason;
 use crate::sync::{
-    AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, model, model_with, thread, time,
+    AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, block_on, model, model_with, thread, time,
 };
 use crate::token::{Deliveries, Ending, GraceClock, Node, StopSource};
-
-/// Wakes the one thread that runs a future.
-struct Alarm {
-    rung: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        *self.rung.lock() = true;
-        self.changed.notify_all();
-    }
-}
-
-/// Runs a future to its end; a wake-up that is lost is a deadlock.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let alarm = Arc::new(Alarm {
-        rung: Mutex::new(false),
-        changed: Condvar::new(),
-    });
-    let waker = Waker::from(Arc::clone(&alarm));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        let mut rung = alarm.rung.lock();
-        while !*rung {
-            alarm.changed.wait(&mut rung);
-        }
-        *rung = false;
-    }
-}
 
 fn requested(text: &'static str) -> StopReason {
     StopReason::from(text)
