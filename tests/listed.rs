@@ -80,6 +80,7 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
             format!("{shutdown:?}"),
             "ShutdownCoordinator { phase: Running, .. }",
         ),
+        (format!("{:?}", shutdown.wait_async()), "ReportFuture"),
         (
             format!("{:?}", shutdown.handle()),
             "ShutdownHandle { phase: Running, .. }",

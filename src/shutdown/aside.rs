@@ -20,15 +20,13 @@ impl Aside {
         // A failed spawn drops its closure, so the closure only borrows what it is to run.
         let slot = Arc::new(Mutex::new(Some(f)));
         let taken = Arc::clone(&slot);
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let f = taken.lock().take();
-                if let Some(f) = f {
-                    contained(f);
-                }
-                let _ = done.send(());
-            });
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let f = taken.lock().take();
+            if let Some(f) = f {
+                contained(f);
+            }
+            let _ = done.send(());
+        });
         let unused = thread.err().and_then(|_| slot.lock().take());
         unused.map_or(Ok(Self { finished }), Err)
     }
