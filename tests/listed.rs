@@ -98,6 +98,10 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
             "EndOfStream",
         ),
         (format!("{jobs:?}"), "InFlight"),
+        (
+            format!("{:?}", shutdown.in_flight::<u8>("jobs")),
+            "InFlightBuilder",
+        ),
         (format!("{:?}", jobs.reserve().unwrap()), "Slot"),
         (
             format!("{:?}", jobs.reserve().unwrap().fill(1).unwrap()),

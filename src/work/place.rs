@@ -235,29 +235,30 @@ mod tests {
     fn a_place_that_is_used_again_is_about_the_hold_in_it() {
         let holders = list();
         let at = [Location::caller(), take(&holders, "elsewhere").leave_from()];
-        let both = "upload, download";
+        let upload = "upload";
         let names: [Name; 6] = [
-            both[..6].into(),
-            both[..6].into(),
-            both[8..].into(),
-            both[..5].into(),
+            upload[..6].into(),
+            upload[..6].into(),
+            upload[..5].into(),
+            "sleep".into(),
             String::from("upload").into(),
             String::from("report").into(),
         ];
-        for name in names {
-            for location in at {
-                let hold = Place::take(&holders, name.clone(), location).unwrap();
-                let row = holders.still_here(1).0.remove(0).0;
-                assert_eq!(
-                    (row.name, row.location, row.said),
-                    (name.clone(), location, None)
-                );
-                let clone = hold.share();
-                hold.leave();
-                clone.say(Said::new("half of it".into(), None));
-                let row = holders.still_here(1).0.remove(0).0;
-                assert!(row.said.is_some());
-                clone.leave();
+        for speaks in [false, true] {
+            for name in &names {
+                for location in [at[0], at[1], at[1], at[0]] {
+                    let hold = Place::take(&holders, name.clone(), location).unwrap();
+                    let row = holders.still_here(1).0.remove(0).0;
+                    assert_eq!((&row.name, row.location, row.said), (name, location, None));
+                    let clone = hold.share();
+                    hold.leave();
+                    if speaks {
+                        clone.say(Said::new("half of it".into(), None));
+                        let row = holders.still_here(1).0.remove(0).0;
+                        assert!(row.said.is_some());
+                    }
+                    clone.leave();
+                }
             }
         }
         assert_eq!(holders.places(), 1);
