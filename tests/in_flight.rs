@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use common::{FAR, SHORT, bounded, embedded};
+use common::{FAR, SHORT, bounded, embedded, rounds};
 use winddown::{
     Advice, DrainOutcome, HandBack, Interruption, NotCompleted, Outcome, ShutdownCoordinator,
 };
@@ -39,6 +39,9 @@ fn a_completed_item_is_not_handed_back() {
     let item = jobs.reserve().unwrap().fill(7).unwrap();
     assert_eq!(*item, 7);
     assert_eq!(jobs.len(), 1);
+    let reserved = jobs.reserve().unwrap();
+    assert_eq!(jobs.len(), 2);
+    drop(reserved);
     assert_eq!(item.complete(|job| Ok::<_, ()>(job * 2)), Ok(14));
     assert!(jobs.is_empty());
     let report = shutdown.shutdown();
@@ -83,6 +86,20 @@ fn p20_what_is_not_completed_is_handed_back_with_the_reason() {
         (report.handed_back(), report.outcome()),
         (5, Outcome::Clean)
     );
+}
+
+/// Nobody has closed anything by then.
+#[test]
+fn p22_what_is_fetched_a_moment_after_the_stop_is_not_run() {
+    for _ in 0..rounds(100) {
+        let shutdown = embedded().install().unwrap();
+        let (jobs, back) = jobs(&shutdown);
+        let slot = jobs.reserve().unwrap();
+        assert!(shutdown.stop("now"));
+        assert!(slot.fill(9).is_none());
+        assert_eq!(*back.lock().unwrap(), [(9, Interruption::Stopping)]);
+        assert_eq!(shutdown.shutdown().handed_back(), 1);
+    }
 }
 
 #[test]

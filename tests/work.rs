@@ -150,7 +150,14 @@ fn a_task_is_waited_for_and_joined() {
         })
         .unwrap();
     assert_eq!(task.name(), "counts");
+    assert!(!task.is_finished());
     shutdown.stop("now");
+    let task = bounded(move || {
+        while !task.is_finished() {
+            thread::yield_now();
+        }
+        task
+    });
     assert_eq!(task.join().unwrap().unwrap(), 42);
     let report = shutdown.wait();
     assert_eq!(report.outcome(), Outcome::Clean);

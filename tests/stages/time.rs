@@ -89,6 +89,25 @@ fn beyond_its_timeout_nobody_waits_for_a_stage_and_its_items_are_handed_back() {
     drop(hung);
 }
 
+/// P15: what a stage cannot use is the others'.
+#[test]
+fn a_timeout_leaves_its_part_to_the_stages_before() {
+    let shutdown = embedded()
+        .cleanup_reserve(Duration::ZERO)
+        .install()
+        .unwrap();
+    drop(shutdown.stage("next").timeout(SHORT));
+    let first = shutdown.stage("first");
+    let hold = first.hold("hold").unwrap();
+    shutdown.stop("now");
+    first.token().wait();
+    let left = first.time_left().unwrap();
+    assert!(left > FAR * 3 / 4, "{left:?}");
+    drop(hold);
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(report.outcome(), Outcome::Clean, "{report}");
+}
+
 #[test]
 fn an_empty_system_of_many_stages_stops_at_once() {
     let shutdown = embedded().install().unwrap();
