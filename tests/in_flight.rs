@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use common::{FAR, SHORT, bounded, embedded, rounds};
 use winddown::{
@@ -258,7 +259,9 @@ fn a_hand_back_that_hangs_leaves_the_others_their_time() {
     let counted = Arc::clone(&back);
     let (_keep, never) = mpsc::channel::<()>();
     let never = Mutex::new(never);
+    let (call, calls) = mpsc::channel();
     let jobs = shutdown.in_flight("jobs").on_interrupted(move |item| {
+        call.send(Instant::now()).unwrap();
         if *item.item() == 0 {
             let _ = never.lock().unwrap().recv();
         }
@@ -279,7 +282,50 @@ fn a_hand_back_that_hangs_leaves_the_others_their_time() {
         1,
         "{report}"
     );
+    // Half of the slice: they do not wait for its end.
+    let calls: Vec<Instant> = calls.try_iter().collect();
+    assert!(calls[19] - calls[0] < SHORT * 9, "{report}");
     drop(items);
+}
+
+/// P20: the hooks wait for a commit that the end of the drain finds under way, as long as the slice
+/// lasts; also where the stage of it is not waited for any more.
+#[test]
+fn p20_a_commit_that_is_under_way_has_the_hand_back_slice() {
+    for of_a_stage in [false, true] {
+        let shutdown = embedded()
+            .grace_period(SHORT * 42)
+            .cleanup_reserve(SHORT * 40)
+            .install()
+            .unwrap();
+        let jobs = if of_a_stage {
+            shutdown.stage("slow").timeout(SHORT).in_flight("jobs")
+        } else {
+            shutdown.in_flight("jobs")
+        };
+        let (back, is_back) = mpsc::channel();
+        let jobs = jobs.on_interrupted(move |item| back.send(item.into_item()).unwrap());
+        let (clean, is_cleaning) = mpsc::channel();
+        shutdown.hook("after the drain", move || {
+            let _ = clean.send(());
+        });
+        let [committed, waiting] = [1, 2].map(|n| jobs.reserve().unwrap().fill(n).unwrap());
+        let (begin, begun) = mpsc::channel();
+        let committing = thread::spawn(move || {
+            committed.complete(|_| {
+                begin.send(()).unwrap();
+                assert_eq!(is_back.recv_timeout(FAR), Ok(2));
+                // Nothing but this commit keeps the hooks now.
+                Ok::<_, ()>(is_cleaning.recv_timeout(SHORT).is_err())
+            })
+        });
+        begun.recv_timeout(FAR).unwrap();
+        let report = bounded(move || shutdown.shutdown());
+        let waited = committing.join().unwrap();
+        assert_eq!(waited, Ok(true), "a hook ran before its end");
+        drop(waiting);
+        assert_eq!(report.handed_back(), 1, "{report}");
+    }
 }
 
 #[test]
