@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::common::{bounded, embedded};
 use crate::row;
-use winddown::{Holder, Outcome, StopReason};
+use winddown::{DrainReport, Holder, Outcome, StopReason};
 
 #[test]
 fn a_stage_built_after_the_stop_is_born_stopped() {
@@ -108,6 +108,26 @@ fn p4_an_on_stop_keeps_its_stage_however_many_are_built_later() {
     let _ = bounded(move || shutdown.shutdown());
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["kept", "detached"]);
     drop(kept);
+}
+
+#[test]
+fn p21_a_hold_or_a_task_keeps_its_stage_however_many_are_built_later() {
+    let shutdown = embedded().install().unwrap();
+    let hold = shutdown.stage("of a hold").hold("hold").unwrap();
+    let (end, ended) = mpsc::channel::<()>();
+    let task = shutdown.stage("of a task");
+    let task = task.spawn("task", move |_| ended.recv()).unwrap();
+    for _ in 0..200 {
+        drop(shutdown.stage("gone"));
+    }
+    shutdown.stop("now");
+    drop((hold, end));
+    let report = bounded(move || shutdown.shutdown());
+    let mut late: Vec<_> = report.drained().iter().map(DrainReport::name).collect();
+    late.retain(|name| ["hold", "task"].contains(name));
+    late.sort_unstable();
+    assert_eq!(late, ["hold", "task"], "{report}");
+    drop(task);
 }
 
 #[test]
