@@ -310,16 +310,16 @@ fn p20_a_commit_that_is_under_way_has_the_hand_back_slice() {
             let _ = clean.send(());
         });
         let [committed, waiting] = [1, 2].map(|n| jobs.reserve().unwrap().fill(n).unwrap());
-        let (begin, begun) = mpsc::channel();
+        let (say, said) = mpsc::channel();
         let committing = thread::spawn(move || {
             committed.complete(|_| {
-                begin.send(()).unwrap();
+                say.send(()).unwrap();
                 assert_eq!(is_back.recv_timeout(FAR), Ok(2));
                 // Nothing but this commit keeps the hooks now.
                 Ok::<_, ()>(is_cleaning.recv_timeout(SHORT).is_err())
             })
         });
-        begun.recv_timeout(FAR).unwrap();
+        said.recv_timeout(FAR).unwrap();
         let report = bounded(move || shutdown.shutdown());
         let waited = committing.join().unwrap();
         assert_eq!(waited, Ok(true), "a hook ran before its end");

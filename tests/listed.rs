@@ -10,7 +10,7 @@
 mod common;
 
 use common::embedded;
-use winddown::{HookOutcome, Outcome, StillHere, StopSource, StopToken};
+use winddown::{HookOutcome, InFlightBuilder, Outcome, StillHere, StopSource, StopToken};
 
 /// Holds and tasks are in two lists, and the clock their ages are taken from is coarse.
 #[test]
@@ -41,18 +41,24 @@ fn a_snapshot_has_a_thousand_of_a_kind_and_counts_the_rest() {
     for _ in 0..1_020 {
         shutdown.hook("hook", || ());
     }
+    let items = |builder: InFlightBuilder<()>| {
+        let set = builder.on_interrupted(drop);
+        set.reserve().unwrap().fill(()).unwrap()
+    };
+    let own = (0..600).map(|_| items(shutdown.in_flight("set")));
+    let of_a_stage = (0..600).map(|_| items(stages[0].in_flight("set")));
+    let items: Vec<_> = own.chain(of_a_stage).collect();
     let snapshot = shutdown.snapshot();
     let rows = |name: &str| {
         let named = snapshot.holders().iter().filter(|row| row.name() == name);
         named.map(StillHere::count).sum::<usize>()
     };
-    let shown = ["stage", "hold", "hook"].map(rows);
-    assert_eq!(shown[0], 1_000);
-    assert_eq!(
-        shown.iter().sum::<usize>() + snapshot.more(),
-        1_100 + 1_050 + 1_020
-    );
+    assert_eq!(["stage", "hold", "hook", "set"].map(rows), [1_000; 4]);
+    assert_eq!(snapshot.more(), 100 + 50 + 20 + 200);
     drop((stages, holds));
+    for item in items {
+        item.complete(|()| Ok::<_, ()>(())).unwrap();
+    }
 }
 
 /// What is printed for debugging names the thing, and what there is to know of it.
