@@ -21,6 +21,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("all hang", all_hang),
     ("not released", not_released),
     ("stopped", stopped),
+    ("half a line", half_a_line),
 ];
 
 /// Every way to the end: what it is called, whether the test sends a signal, the end.
@@ -57,6 +58,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_full_stderr_holds_nobody,
         a_hold_that_is_not_released_costs_its_share_only,
         a_stopped_process_keeps_its_grace_period,
+        what_stdout_still_buffers_is_written,
     ];
     // P13, once for each.
     for &(way, signal, end) in WAYS {
@@ -175,6 +177,30 @@ fn run(way: &str, shutdown: &ShutdownCoordinator) -> Result<(), Box<dyn std::err
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A main loop that never looks at its token.
+/// Its line has no end, so std keeps it in its buffer.
+fn half_a_line(how: &str) -> ExitCode {
+    let shutdown = quick().grace_period(GRACE).install().unwrap();
+    print!("half a line");
+    tell("ready");
+    if how == "away" {
+        hang();
+    }
+    shutdown.wait().exit()
+}
+
+/// By whoever ends the process: the owner, with a code or a signal, and the runner without an owner.
+fn what_stdout_still_buffers_is_written() {
+    for (how, signal, end) in [
+        ("exit", Signal::SIGTERM, End::Code(0)),
+        ("exit", Signal::SIGINT, End::Signal(2)),
+        ("away", Signal::SIGTERM, End::Code(124)),
+    ] {
+        let mut program = Launch::new("half a line").argument(how).ready();
+        program.signal(signal);
+        program.end().assert(end, &["ready", "half a line"]);
+    }
+}
+
 fn never_looks(how: &str) -> ExitCode {
     let builder = quick().grace_period(GRACE);
     if how == "run" {
