@@ -13,7 +13,11 @@ use crate::child::{hang, hear, hooks, quick, tell, tell_at_stop};
 use crate::harness::{End, Launch, PROMPT, Signal, trials};
 use crate::random::Random;
 
-pub(crate) const SCENARIOS: &[Scenario] = &[("emergency", emergency), ("sweep", sweep)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("emergency", emergency),
+    ("no time", no_time),
+    ("sweep", sweep),
+];
 
 pub(crate) fn tests() -> Vec<Trial> {
     trials![
@@ -22,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         an_emergency_hook_runs_after_a_panicked_one,
         an_emergency_hook_that_has_begun_comes_to_its_end,
         an_emergency_hook_runs_once_at_a_graceful_end,
+        an_emergency_hook_runs_where_cleaning_has_no_time,
         no_ordinary_hook_begins_beside_an_emergency_hook,
         a_hung_emergency_hook_holds_nobody_for_long,
         the_third_signal_ends_a_hung_emergency_hook_at_once,
@@ -73,6 +78,21 @@ fn emergency(how: &str) -> ExitCode {
             thread::sleep(Duration::from_millis(10));
         }
     }
+    tell("ready");
+    shutdown.wait().exit()
+}
+
+fn no_time(_: &str) -> ExitCode {
+    let shutdown = quick()
+        .grace_period(Duration::from_millis(200))
+        .cleanup_reserve(Duration::ZERO)
+        .install()
+        .unwrap();
+    hooks(&shutdown, &["bottom"]);
+    shutdown.hook_with(HookOptions::new("emergency").emergency(), || {
+        tell("emergency");
+    });
+    let _hold = shutdown.hold("never let go of").unwrap();
     tell("ready");
     shutdown.wait().exit()
 }
@@ -140,6 +160,15 @@ fn an_emergency_hook_runs_once_at_a_graceful_end() {
     program
         .end()
         .assert(End::Code(0), &["ready", "emergency", "bottom"]);
+}
+
+/// Once the time is over, and only it: a terminal is put back all the same.
+fn an_emergency_hook_runs_where_cleaning_has_no_time() {
+    let mut program = Launch::new("no time").ready();
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert(End::Code(124), &["ready", "emergency"]);
 }
 
 /// P13: not even where the hook before it ends as the emergency hooks run.
