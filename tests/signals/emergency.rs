@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use winddown::HookOptions;
+use winddown::{Event, HookOptions};
 
 use crate::Scenario;
 use crate::child::{hang, hear, hooks, quick, tell, tell_at_stop};
@@ -16,6 +16,7 @@ use crate::random::Random;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("emergency", emergency),
     ("no time", no_time),
+    ("escalating", escalating),
     ("sweep", sweep),
 ];
 
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         an_emergency_hook_runs_where_cleaning_has_no_time,
         no_ordinary_hook_begins_beside_an_emergency_hook,
         a_hung_emergency_hook_holds_nobody_for_long,
+        whoever_listens_is_told_of_the_escalation,
         the_third_signal_ends_a_hung_emergency_hook_at_once,
         an_ending_is_done_or_forced_never_both,
     ]
@@ -93,6 +95,30 @@ fn no_time(_: &str) -> ExitCode {
         tell("emergency");
     });
     let _hold = shutdown.hold("never let go of").unwrap();
+    tell("ready");
+    shutdown.wait().exit()
+}
+
+/// The emergency hook lasts until the escalation has been told, or its time is over.
+fn escalating(_: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    let events = shutdown.events();
+    let (release, released) = mpsc::channel();
+    thread::spawn(move || {
+        for event in events {
+            if let Event::Escalating { by, .. } = event {
+                tell(format!("by {}", by.unwrap()));
+                let _ = release.send(());
+            }
+        }
+    });
+    shutdown.hook_with(HookOptions::new("emergency").emergency(), move || {
+        let _ = released.recv();
+    });
+    shutdown.hook("stuck", || {
+        tell("stuck");
+        hang();
+    });
     tell("ready");
     shutdown.wait().exit()
 }
@@ -188,6 +214,20 @@ fn a_hung_emergency_hook_holds_nobody_for_long() {
     ended
         .assert_forced(Signal::SIGTERM, &["ready", "stuck", "emergency"])
         .assert_within(PROMPT);
+}
+
+/// Where there is time: the one who tells looks every 100 ms, of 250. So once in ten.
+fn whoever_listens_is_told_of_the_escalation() {
+    let told = (0..10).any(|_| {
+        let mut program = Launch::new("escalating").ready();
+        program.signal(Signal::SIGTERM);
+        program.expect("stuck");
+        program.signal(Signal::SIGINT);
+        let ended = program.end();
+        assert!(ended.end.is_forced(Signal::SIGINT), "{ended:?}");
+        ended.lines.get(2).is_some_and(|line| line == "by SIGINT")
+    });
+    assert!(told);
 }
 
 /// P8: a third signal ends it at once. The best of ten must be well below the 250 ms that it would last otherwise.
