@@ -164,6 +164,18 @@ mod tests {
         assert_eq!(clock.deadline(stop), stop);
     }
 
+    /// As one whose thread was held up between reading the clock and looking.
+    #[test]
+    fn a_look_that_comes_late_turns_nothing_back() {
+        let clock = GraceClock::new(Duration::ZERO);
+        let stop = ms(1000);
+        for n in 1..=10 {
+            clock.look(stop, ms(1000 + n * 900));
+        }
+        assert!(is_near(clock.look(stop, ms(2000)), ms(10_000)));
+        assert!(is_near(clock.look(stop, ms(10_100)), ms(10_100)));
+    }
+
     #[test]
     fn threads_that_wake_together_all_see_the_credit() {
         for _ in 0..ROUNDS {
