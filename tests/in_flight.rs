@@ -42,6 +42,7 @@ fn a_completed_item_is_not_handed_back() {
     assert_eq!(jobs.len(), 1);
     let reserved = jobs.reserve().unwrap();
     assert_eq!(jobs.len(), 2);
+    assert!(!jobs.is_empty());
     drop(reserved);
     assert_eq!(item.complete(|job| Ok::<_, ()>(job * 2)), Ok(14));
     assert!(jobs.is_empty());

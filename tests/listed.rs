@@ -114,6 +114,7 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
             "Item",
         ),
     ];
+    assert_eq!(shutdown.stage("sink").name(), "sink");
     for (text, due) in shown {
         assert!(text.starts_with(due), "{text}");
     }
