@@ -132,3 +132,24 @@ fn of_many_failures_before_the_stop_64_are_kept() {
     assert_eq!((report.hooks().len(), report.more_hooks()), (64, 6));
     assert_eq!(report.outcome(), Outcome::Incomplete);
 }
+
+/// Each costs a few system calls.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_snapshot_looks_up_32_threads_and_no_more() {
+    let shutdown = embedded().install().unwrap();
+    let holds: Vec<_> = (0..40).map(|_| shutdown.hold("late").unwrap()).collect();
+    assert!(shutdown.stop("now"));
+    let snapshot = shutdown.snapshot();
+    let late = || {
+        snapshot
+            .holders()
+            .iter()
+            .filter(|here| here.name() == "late")
+    };
+    let known = late().filter(|here| here.thread().is_some());
+    assert_eq!((late().count(), known.count()), (40, 32));
+    drop(holds);
+    let report = shutdown.shutdown();
+    assert_eq!(report.outcome(), Outcome::Clean);
+}

@@ -423,27 +423,6 @@ fn a_snapshot_of_thousands_is_bounded_and_counts_the_rest() {
     assert_eq!((shown, snapshot.more()), (1000, 800));
 }
 
-/// Each costs a few system calls.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_snapshot_looks_up_32_threads_and_no_more() {
-    let shutdown = embedded().install().unwrap();
-    let holds: Vec<_> = (0..40).map(|_| shutdown.hold("late").unwrap()).collect();
-    assert!(shutdown.stop("now"));
-    let snapshot = shutdown.snapshot();
-    let late = || {
-        snapshot
-            .holders()
-            .iter()
-            .filter(|here| here.name() == "late")
-    };
-    let known = late().filter(|here| here.thread().is_some());
-    assert_eq!((late().count(), known.count()), (40, 32));
-    drop(holds);
-    let report = bounded(move || shutdown.shutdown());
-    assert_eq!(report.outcome(), Outcome::Clean);
-}
-
 #[test]
 fn who_is_late_is_named_behind_any_number_of_empty_stages() {
     let shutdown = embedded().install().unwrap();
