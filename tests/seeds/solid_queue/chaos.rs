@@ -109,6 +109,8 @@ impl Slot {
             // A server gives no answer to one that is woken just before it counts as dead.
             (Some(1), _) if LATE.iter().any(|late| said.contains(late)) => "kept waiting",
             (Some(1 | 124), _) if self.asked_to_end => "out of time",
+            // Its shutdown was over, and with that it was as any program is (P10).
+            (_, Some(15)) if self.asked_to_end && said.contains(" put back") => "asked too late",
             _ => panic!("{ended}\n{said}"),
         }
     }
