@@ -17,10 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{FAR, SHORT, bounded, embedded};
-use winddown::{
-    DrainOutcome, HookOptions, HookOutcome, Outcome, ShutdownCoordinator, ShutdownReport,
-};
+use common::{FAR, SHORT, bounded, embedded, outcomes};
+use winddown::{DrainOutcome, HookOptions, HookOutcome, Outcome, ShutdownCoordinator};
 
 /// P15, with room for a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
@@ -38,12 +36,6 @@ impl Never {
     fn wait(&self) {
         let _ = self.0.lock().unwrap().recv();
     }
-}
-
-fn outcomes(report: &ShutdownReport) -> Vec<(&str, HookOutcome)> {
-    let outcome = |hook: &winddown::HookReport| hook.outcome().clone();
-    let hooks = report.hooks().iter();
-    hooks.map(|hook| (hook.name(), outcome(hook))).collect()
 }
 
 /// More reasons than the report keeps.

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use common::{FAR, SHORT, bounded, embedded};
-use winddown::{HookOutcome, Outcome, ShutdownHandle, ShutdownReport};
+use common::{FAR, SHORT, bounded, embedded, outcomes};
+use winddown::{HookOutcome, Outcome, ShutdownHandle};
 
 /// What was called, in order.
 #[derive(Clone, Default)]
@@ -33,14 +33,6 @@ impl Log {
     fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
-}
-
-fn outcomes(report: &ShutdownReport) -> Vec<(&str, HookOutcome)> {
-    report
-        .hooks()
-        .iter()
-        .map(|hook| (hook.name(), hook.outcome().clone()))
-        .collect()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! P20: the slice in which items are handed back.
+//! P17, P20: the calls that hand items back, and the time that they have.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

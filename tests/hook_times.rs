@@ -13,16 +13,8 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{FAR, SHORT, bounded, embedded};
-use winddown::{HookOptions, HookOutcome, Outcome, ShutdownReport};
-
-fn outcomes(report: &ShutdownReport) -> Vec<(&str, HookOutcome)> {
-    report
-        .hooks()
-        .iter()
-        .map(|hook| (hook.name(), hook.outcome().clone()))
-        .collect()
-}
+use common::{FAR, SHORT, bounded, embedded, outcomes};
+use winddown::{HookOptions, HookOutcome, Outcome};
 
 #[test]
 fn p14_hooks_that_get_no_time_are_skipped_and_said() {
@@ -38,7 +30,6 @@ fn p14_hooks_that_get_no_time_are_skipped_and_said() {
     assert_eq!(report.exit_code(), 124);
 }
 
-/// P14: cut off by its own time it is the hook that was slow, by that of all the shutdown was.
 /// Neither the shutdown nor the drop of the coordinator waits for what a hook that is not called
 /// lets go of.
 #[test]
@@ -62,6 +53,7 @@ fn p15_what_was_skipped_may_hang_as_it_is_dropped() {
     assert_eq!(outcomes(&report), [("skipped", HookOutcome::Skipped)]);
 }
 
+/// P14: cut off by its own time it is the hook that was slow, by that of all the shutdown was.
 #[test]
 fn p14_a_hook_that_the_end_of_the_time_cuts_off_is_a_timeout_of_the_shutdown() {
     for by_hand in [false, true] {
@@ -122,6 +114,13 @@ fn p14_a_hook_that_comes_back_late_disturbs_nobody() {
 
 #[test]
 fn p16_a_slow_hook_leaves_the_others_their_reserve() {
+    // On a busy machine the runner may look late, but not three times.
+    let whole = (0..3).any(|_| slow_hook_leaves_the_reserve());
+    assert!(whole, "the other had its own");
+}
+
+/// False: the other one was late for it.
+fn slow_hook_leaves_the_reserve() -> bool {
     let shutdown = embedded().grace_period(SHORT * 40).install().unwrap();
     let (_keep, never) = mpsc::channel::<()>();
     let never = Mutex::new(never);
@@ -143,11 +142,7 @@ fn p16_a_slow_hook_leaves_the_others_their_reserve() {
     );
     let hung = report.hooks()[0].took();
     assert!(hung >= reserve, "it had its own reserve: {hung:?}");
-    // Half of it is left to a busy machine, on which the runner looks late.
-    assert!(
-        report.hooks()[1].started() <= SHORT * 35,
-        "the other had its own: {report}"
-    );
+    report.hooks()[1].started() <= SHORT * 31
 }
 
 #[test]

@@ -212,6 +212,40 @@ fn when_only_what_stopped_is_handed_back_the_rest_is_undecided_and_said() {
     );
 }
 
+#[test]
+fn a_commit_that_hangs_is_undecided_and_the_hooks_run() {
+    let shutdown = embedded()
+        .grace_period(SHORT * 20)
+        .cleanup_reserve(SHORT * 16)
+        .install()
+        .unwrap();
+    let (jobs, back) = jobs(&shutdown);
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let (began, begins) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let committing = thread::spawn(move || {
+        item.complete(|_| {
+            began.send(()).unwrap();
+            goes_on.recv().map_err(drop)
+        })
+    });
+    begins.recv_timeout(FAR).unwrap();
+    shutdown.hook("close", || ());
+    let report = bounded(move || shutdown.shutdown());
+    assert!(
+        report
+            .drained()
+            .iter()
+            .any(|it| *it.outcome() == DrainOutcome::Undecided),
+        "{report}"
+    );
+    assert!(report.hooks()[0].outcome().is_completed());
+    go_on.send(()).unwrap();
+    // The effect is there, and the caller hears of it.
+    assert_eq!(committing.join().unwrap(), Ok(()));
+    assert!(back.lock().unwrap().is_empty());
+}
+
 /// The commit is user code of its coordinator, whichever of a process that is.
 #[test]
 fn p17_a_commit_may_call_shutdown() {
@@ -305,38 +339,4 @@ fn a_payload_that_panics_when_it_is_dropped_leaves_nothing_in_flight() {
     assert!(jobs.is_empty());
     let report = bounded(move || shutdown.shutdown());
     assert_eq!(report.outcome(), Outcome::Clean, "{report}");
-}
-
-#[test]
-fn a_commit_that_hangs_is_undecided_and_the_hooks_run() {
-    let shutdown = embedded()
-        .grace_period(SHORT * 20)
-        .cleanup_reserve(SHORT * 16)
-        .install()
-        .unwrap();
-    let (jobs, back) = jobs(&shutdown);
-    let item = jobs.reserve().unwrap().fill(1).unwrap();
-    let (began, begins) = mpsc::channel();
-    let (go_on, goes_on) = mpsc::channel::<()>();
-    let committing = thread::spawn(move || {
-        item.complete(|_| {
-            began.send(()).unwrap();
-            goes_on.recv().map_err(drop)
-        })
-    });
-    begins.recv_timeout(FAR).unwrap();
-    shutdown.hook("close", || ());
-    let report = bounded(move || shutdown.shutdown());
-    assert!(
-        report
-            .drained()
-            .iter()
-            .any(|it| *it.outcome() == DrainOutcome::Undecided),
-        "{report}"
-    );
-    assert!(report.hooks()[0].outcome().is_completed());
-    go_on.send(()).unwrap();
-    // The effect is there, and the caller hears of it.
-    assert_eq!(committing.join().unwrap(), Ok(()));
-    assert!(back.lock().unwrap().is_empty());
 }

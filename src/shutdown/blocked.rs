@@ -194,6 +194,8 @@ mod tests {
         );
         assert_eq!(line(99_999, "0x1"), "blocked in system call 99999");
         assert_eq!(line(libc::SYS_ppoll, "0x1"), "blocked in poll");
+        #[cfg(target_pointer_width = "32")]
+        assert_eq!(line(407, "0x1"), "sleeping in clock_nanosleep");
     }
 
     #[test]

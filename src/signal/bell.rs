@@ -31,7 +31,7 @@ impl Ears {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -45,6 +45,25 @@ mod tests {
         bell.ring(Ears::ALL);
         bell.wait(Ears::RUNNER, None);
         bell.wait(Ears::LISTENER, None);
+    }
+
+    /// P23: it sleeps until then, whatever the widths of the system's times, and wakes up.
+    #[test]
+    fn a_wait_ends_when_its_time_is_over_and_not_much_before() {
+        let (told, tells) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let bell = Bell::new().unwrap();
+            let until = Instant::now() + Duration::from_millis(300);
+            let mut waits = 0;
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                bell.wait(Ears::RUNNER, Some(left));
+                waits += 1;
+            }
+            told.send(waits).unwrap();
+        });
+        // Now and then one ends for nothing.
+        let waits = tells.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(waits < 50, "{waits}");
     }
 
     #[test]

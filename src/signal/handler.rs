@@ -420,6 +420,7 @@ impl Futex {
         ));
         let (word, call) = (self.0.as_ptr(), call | libc::FUTEX_PRIVATE_FLAG);
         let narrow = until.map(|moment| moment.map(|of| i32::try_from(of).unwrap_or(i32::MAX)));
+        // Whatever the width, it is what the call is declared with.
         let until: *const libc::timespec = match (&until, &narrow) {
             (Some(_), Some(narrow)) if NARROW => ptr::from_ref(narrow).cast(),
             (Some(wide), _) => ptr::from_ref(wide).cast(),

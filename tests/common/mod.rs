@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use winddown::{ShutdownBuilder, ShutdownCoordinator};
+use winddown::{HookOutcome, ShutdownBuilder, ShutdownCoordinator, ShutdownReport};
 
 /// Reaching it is a failure.
 pub(crate) const FAR: Duration = Duration::from_secs(60);
@@ -21,6 +21,14 @@ pub(crate) fn rounds(many: usize) -> usize {
 /// A coordinator that leaves the signals of the test process alone.
 pub(crate) fn embedded() -> ShutdownBuilder {
     ShutdownCoordinator::builder().signals([]).grace_period(FAR)
+}
+
+/// What became of the hooks, in the order of the report.
+pub(crate) fn outcomes(report: &ShutdownReport) -> Vec<(&str, HookOutcome)> {
+    let hooks = report.hooks().iter();
+    hooks
+        .map(|hook| (hook.name(), hook.outcome().clone()))
+        .collect()
 }
 
 /// Runs `f` on a thread and fails when it does not end.

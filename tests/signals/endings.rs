@@ -176,7 +176,6 @@ fn run(way: &str, shutdown: &ShutdownCoordinator) -> Result<(), Box<dyn std::err
 /// Long enough for the hooks on a loaded machine, short enough to wait for.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A main loop that never looks at its token.
 /// Its line has no end, so std keeps it in its buffer.
 fn half_a_line(how: &str) -> ExitCode {
     let shutdown = quick().grace_period(GRACE).install().unwrap();
@@ -201,6 +200,7 @@ fn what_stdout_still_buffers_is_written() {
     }
 }
 
+/// A main loop that never looks at its token.
 fn never_looks(how: &str) -> ExitCode {
     let builder = quick().grace_period(GRACE);
     if how == "run" {

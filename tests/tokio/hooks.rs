@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use winddown::{HookOptions, HookOutcome, ShutdownReport};
+use winddown::{HookOptions, HookOutcome};
 
-use crate::common::{FAR, SHORT, bounded, embedded};
+use crate::common::{FAR, SHORT, bounded, embedded, outcomes};
 use crate::harness::trials;
 use crate::{current_thread, multi_thread, on_both};
 
@@ -35,13 +35,6 @@ impl Log {
     fn all(&self) -> Vec<&'static str> {
         self.0.lock().unwrap().clone()
     }
-}
-
-fn outcomes(report: &ShutdownReport) -> Vec<(&str, HookOutcome)> {
-    let hooks = report.hooks().iter();
-    hooks
-        .map(|hook| (hook.name(), hook.outcome().clone()))
-        .collect()
 }
 
 fn p13_async_hooks_have_their_place_on_the_stack() {

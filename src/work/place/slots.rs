@@ -105,6 +105,7 @@ impl Slot {
         late: bool,
         taker: &Taker,
     ) -> bool {
+        // A label that is there is of a hold that was not late: who leaves late takes it along.
         if late || !self.is_labelled(&name, location) {
             self.label(name, location, late, taker);
         } else {
