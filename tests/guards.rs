@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use common::{FAR, SHORT, bounded, embedded, outcomes};
-use winddown::{HookOutcome, Outcome, ShutdownHandle};
+use winddown::{Event, HookOutcome, Outcome, Phase, ShutdownHandle};
 
 /// What was called, in order.
 #[derive(Clone, Default)]
@@ -151,6 +151,33 @@ fn the_report_waits_for_the_only_clean_up_that_a_drop_has_begun() {
     assert_eq!(outcomes(&report), [("only", HookOutcome::Completed)]);
     dropping.join().unwrap();
     ending.join().unwrap().unwrap();
+}
+
+/// Before that they are the program's own business.
+#[test]
+fn what_is_run_by_hand_is_told_from_the_cleaning_on() {
+    let shutdown = embedded().install().unwrap();
+    let events = shutdown.events();
+    drop(shutdown.guard("early", (), |()| ()));
+    let guard = shutdown.guard("late", (), |()| ());
+    shutdown.hook("drops it", move || drop(guard));
+    drop(bounded(move || shutdown.shutdown()));
+    let told = events.iter().filter(|event| {
+        matches!(
+            event,
+            Event::HookStarted { .. } | Event::HookEnded(_) | Event::PhaseChanged(Phase::Cleaning)
+        )
+    });
+    assert_eq!(
+        told.map(|event| event.to_string()).collect::<Vec<_>>(),
+        [
+            "cleaning",
+            "hook drops it called",
+            "guard late called",
+            "guard late completed",
+            "hook drops it completed",
+        ]
+    );
 }
 
 #[test]

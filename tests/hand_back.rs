@@ -97,6 +97,33 @@ fn p20_a_commit_that_is_under_way_has_the_hand_back_slice() {
     }
 }
 
+/// P20: one that waits for its items is waited for too, in the slice that they had.
+#[test]
+fn an_owner_that_comes_after_its_last_item_is_in_time() {
+    let shutdown = embedded()
+        .cleanup_reserve(FAR) // the drain has no time, the hand-back half of it
+        .install()
+        .unwrap();
+    let (tell, told) = mpsc::channel();
+    let jobs = shutdown.in_flight("jobs").on_interrupted(move |_| {
+        tell.send(()).unwrap();
+    });
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let report = bounded(move || {
+        shutdown.stop("now");
+        told.recv_timeout(FAR).unwrap();
+        drop(item);
+        thread::sleep(SHORT);
+        shutdown.shutdown()
+    });
+    assert_eq!(report.outcome(), Outcome::Clean, "{report}");
+    assert_eq!(report.handed_back(), 1, "{report}");
+    assert!(
+        SHORT <= report.took() && report.took() < FAR / 3,
+        "{report}"
+    );
+}
+
 #[test]
 fn a_hand_back_that_fails_or_panics_is_in_the_report() {
     let shutdown = embedded().install().unwrap();

@@ -63,6 +63,19 @@ fn p13_hooks_and_guards_are_one_stack_newest_first() {
     assert_eq!(log.all().len(), 3);
 }
 
+#[test]
+fn hooks_run_on_one_thread_one_after_the_other() {
+    let shutdown = embedded().install().unwrap();
+    let (say, threads) = mpsc::channel();
+    for _ in 0..10 {
+        let say = say.clone();
+        shutdown.hook("one of them", move || say.send(thread::current().id()));
+    }
+    drop(bounded(move || shutdown.shutdown()));
+    let threads: Vec<_> = threads.try_iter().collect();
+    assert_eq!(threads, [threads[0]; 10]);
+}
+
 /// Also where a thread of the user's has begun with it.
 #[test]
 fn p13_an_older_hook_waits_for_a_newer_one_that_is_run_by_hand() {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{FAR, embedded};
+use common::{FAR, SHORT, bounded, embedded};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use winddown::{HookOptions, Signal};
 
@@ -37,6 +37,10 @@ impl<S: tracing::Subscriber> Layer<S> for Capture {
         if event.metadata().target() == "winddown" {
             let mut show = Show(format!("{} ", event.metadata().level()));
             event.record(&mut show);
+            if show.0.contains("shutdown over") {
+                // A log is slower than whoever waits for the report.
+                thread::sleep(SHORT);
+            }
             let thread = thread::current().name().unwrap_or_default().to_owned();
             let _ = self.0.lock().unwrap().send(Line {
                 text: show.0,
@@ -79,13 +83,9 @@ fn every_step_is_told_from_one_thread_and_lateness_at_most_once_a_second() {
         told.push(line);
     }
     drop(hold);
-    while !told
-        .last()
-        .is_some_and(|line| line.text.contains("shutdown over"))
-    {
-        told.push(next());
-    }
-    let report = ending.join().unwrap();
+    // All of it has been told before anybody goes on.
+    let report = bounded(move || ending.join().unwrap());
+    told.extend(lines.try_iter());
     assert!(
         report.took() >= Duration::from_secs(2),
         "two lines in less than two seconds"

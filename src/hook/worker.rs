@@ -45,3 +45,44 @@ impl Hooks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::bus::Bus;
+    use crate::clock::Tick;
+    use crate::hook::{HookOptions, Hooks, Turn, entry};
+    use crate::token::{Deliveries, Ending, GraceClock, Node};
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    /// So that the runner can look around between two.
+    #[test]
+    fn where_there_is_no_thread_hooks_are_run_one_at_a_time() {
+        let node = Node::with_ending(Ending {
+            deliveries: Deliveries::new(),
+            clock: GraceClock::new(GRACE),
+        });
+        let hooks = Hooks::new(0, node, Arc::new(Bus::default()));
+        for _ in 0..3 {
+            let body = Box::new(|_| Some(Ok(()).into()));
+            let entry = entry(HookOptions::new("one"), GRACE, Location::caller(), body);
+            hooks.register(entry);
+        }
+        hooks.begin(Tick::now() + GRACE);
+        for left in [2, 1, 0] {
+            let Turn::Start(generation) = hooks.oversee(|| ()) else {
+                unreachable!("it is over with {left} left");
+            };
+            hooks.run_one(generation);
+            assert_eq!(hooks.still_here(3).1, left);
+        }
+        assert!(matches!(
+            hooks.oversee(|| ()),
+            Turn::Over { in_time: true, .. }
+        ));
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::panic::contained;
 use crate::sync::{Mutex, thread};
@@ -31,10 +31,10 @@ impl Aside {
         unused.map_or(Ok(Self { finished }), Err)
     }
 
-    /// Waits until it has returned, but no longer than `limit`. True: it has.
-    pub(crate) fn wait(&self, limit: Duration) -> bool {
+    /// Waits until it has returned, but no longer than `limit`.
+    pub(crate) fn wait(&self, limit: Duration) {
         // The other end goes when it has been sent on, or when its thread has gone.
-        self.finished.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
+        let _ = self.finished.recv_timeout(limit);
     }
 }
 
@@ -47,9 +47,7 @@ pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<()
 /// can be had it is not run.
 pub(crate) fn bounded_by<F: FnOnce() + Send + 'static>(name: &str, limit: Duration, f: F) {
     match Aside::start(name, f) {
-        Ok(aside) => {
-            aside.wait(limit);
-        }
+        Ok(aside) => aside.wait(limit),
         // Its drop code is user code: it goes with the process.
         Err(f) => std::mem::forget(f),
     }

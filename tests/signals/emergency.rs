@@ -15,6 +15,7 @@ use crate::random::Random;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("emergency", emergency),
+    ("taken off", taken_off),
     ("no time", no_time),
     ("escalating", escalating),
     ("sweep", sweep),
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         an_emergency_hook_runs_while_another_hook_hangs,
         an_emergency_hook_runs_after_a_panicked_one,
         an_emergency_hook_that_has_begun_comes_to_its_end,
+        an_emergency_hook_that_was_taken_off_never_runs,
         an_emergency_hook_runs_once_at_a_graceful_end,
         an_emergency_hook_runs_where_cleaning_has_no_time,
         no_ordinary_hook_begins_beside_an_emergency_hook,
@@ -56,6 +58,8 @@ fn emergency(how: &str) -> ExitCode {
         if begun {
             tell("stuck");
             hear();
+            // Whoever does not wait for it has ended the process long before.
+            thread::sleep(Duration::from_millis(50));
         }
         tell("emergency");
         let _ = release.send(());
@@ -80,6 +84,26 @@ fn emergency(how: &str) -> ExitCode {
             thread::sleep(Duration::from_millis(10));
         }
     }
+    tell("ready");
+    shutdown.wait().exit()
+}
+
+/// Of three one is removed, and one is run by hand.
+fn taken_off(_: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    let emergency = |name| {
+        let options = HookOptions::new(name).emergency();
+        shutdown.hook_with(options, move || tell(name))
+    };
+    let removed = emergency("removed");
+    emergency("stays");
+    let by_hand = emergency("by hand");
+    assert!(removed.remove());
+    by_hand.run_now();
+    shutdown.hook("stuck", || {
+        tell("stuck");
+        hang();
+    });
     tell("ready");
     shutdown.wait().exit()
 }
@@ -177,6 +201,19 @@ fn an_emergency_hook_that_has_begun_comes_to_its_end() {
     });
     let best = took.min().expect("one of ten comes to its end");
     assert!(best < Duration::from_millis(150), "{best:?}");
+}
+
+/// P13: a removed one has no call, one that was run by hand has had it.
+fn an_emergency_hook_that_was_taken_off_never_runs() {
+    let mut program = Launch::new("taken off").start();
+    program.expect("by hand");
+    program.expect("ready");
+    program.signal(Signal::SIGTERM);
+    program.expect("stuck");
+    program.signal(Signal::SIGTERM);
+    program
+        .end()
+        .assert_forced(Signal::SIGTERM, &["by hand", "ready", "stuck", "stays"]);
 }
 
 /// P13: at most once, on every path.
