@@ -123,7 +123,7 @@ impl Subscriber {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reason::Phase;
+    use crate::phase::Phase;
 
     #[test]
     fn a_full_subscription_misses_the_newest_and_is_told_how_many() {

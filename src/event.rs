@@ -8,7 +8,8 @@ use std::fmt::{self, Write};
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::reason::{Interruption, Phase, Signal, SignalReceived, StopReason};
+use crate::phase::Phase;
+use crate::reason::{Interruption, Signal, SignalReceived, StopReason};
 use crate::report::{Holder, HookReport, ShutdownReport};
 use crate::snapshot::Snapshot;
 use crate::text::{clean, locale_is_utf8};

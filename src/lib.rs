@@ -207,6 +207,7 @@ mod ledger;
 #[cfg(any(feature = "checkpoint", feature = "ledger"))]
 mod lock;
 mod panic;
+mod phase;
 #[cfg(test)]
 mod property;
 mod reason;
@@ -244,7 +245,8 @@ pub use ledger::{
     Claim, ClaimError, CompleteError, FailedClaim, GivenUp, Ledger, LedgerError, Member,
     MemberInfo, Membership, PreviousRun, StoreError, WriteError, Written,
 };
-pub use reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
+pub use phase::{Phase, Readiness};
+pub use reason::{Interruption, Origin, Signal, SignalReceived, StopReason};
 pub use report::{
     Abandoned, DrainOutcome, DrainReport, Holder, HookOutcome, HookReport, Outcome, ShutdownReport,
 };

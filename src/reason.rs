@@ -3,8 +3,6 @@
 #[cfg(feature = "serde")]
 pub(crate) mod serialize;
 
-mod phase;
-
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,7 +11,6 @@ use std::time::Duration;
 use crate::error::UnknownSignal;
 
 use crate::sender::SenderName;
-pub use phase::{Phase, Readiness};
 
 /// A signal's number, with its name.
 ///

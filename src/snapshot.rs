@@ -8,7 +8,8 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::reason::{Phase, StopReason};
+use crate::phase::Phase;
+use crate::reason::StopReason;
 use crate::report::Holder;
 use crate::text::{Name, clean, locale_is_utf8, time};
 

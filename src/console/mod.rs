@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::event::Event;
-use crate::reason::Phase;
+use crate::phase::Phase;
 use crate::report::{Outcome, ShutdownReport};
 use crate::snapshot::Snapshot;
 use crate::text::locale_is_utf8;

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use crate::reason::{Phase, Signal};
+use crate::phase::Phase;
+use crate::reason::Signal;
 use crate::report::{DrainOutcome, Holder, Outcome, ShutdownReport};
 use crate::snapshot::{Snapshot, StillHere};
 use crate::text::{clean, columns, fit, pad, time};

@@ -101,7 +101,8 @@ mod tests {
     use serde_json::{json, to_value};
 
     use super::*;
-    use crate::reason::{Interruption, Origin, Phase, Signal, SignalReceived, StopReason};
+    use crate::phase::Phase;
+    use crate::reason::{Interruption, Origin, Signal, SignalReceived, StopReason};
     use crate::report::fixture::{everything, hook};
     use crate::report::{HookOutcome, ShutdownReport};
     use crate::snapshot::Snapshot;

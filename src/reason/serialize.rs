@@ -1,4 +1,4 @@
-//! Reasons, signals and phases for serde.
+//! Reasons and signals for serde.
 //!
 //! Written by hand, so that the shape is a decision and not what the types happen to be: an enum
 //! whose variants carry something is a map with a `kind`; one whose variants carry nothing is a
@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
+use super::{Interruption, Origin, Signal, SignalReceived, StopReason};
 
 /// Its name: `"SIGTERM"`, or `"signal 40"` for one without.
 impl Serialize for Signal {
@@ -94,20 +94,6 @@ impl Serialize for StopReason {
             map.serialize_field(key, part)?;
         }
         map.end()
-    }
-}
-
-/// `"running"`, `"lingering"`, `"draining"`, `"cleaning"` or `"ended"`.
-impl Serialize for Phase {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// `"ready"`, `"lingering"`, `"draining"` or `"ended"`.
-impl Serialize for Readiness {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

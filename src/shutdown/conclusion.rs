@@ -8,7 +8,7 @@ use crate::clock::Tick;
 use crate::event::Event;
 use crate::inside;
 use crate::panic::contained;
-use crate::reason::Phase;
+use crate::phase::Phase;
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
 use crate::shutdown::sequence::discard;
 use crate::shutdown::teller::Teller;

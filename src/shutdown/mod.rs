@@ -31,7 +31,8 @@ use crate::clock::Tick;
 #[cfg(feature = "console")]
 use crate::console::Console;
 use crate::hook::{Emergency, Hooks};
-use crate::reason::{Phase, StopReason};
+use crate::phase::Phase;
+use crate::reason::StopReason;
 use crate::report::ShutdownReport;
 use crate::said::{self, Thread};
 use crate::shutdown::systemd::Systemd;

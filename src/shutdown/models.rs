@@ -7,7 +7,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::exit_policy::ExitPolicy;
-use crate::reason::{Origin, Phase, Signal, StopReason};
+use crate::phase::Phase;
+use crate::reason::{Origin, Signal, StopReason};
 use crate::report::{Outcome, ShutdownReport};
 use crate::shutdown::{Core, ReportFuture, Settings, run};
 use crate::signal::state::Answer;

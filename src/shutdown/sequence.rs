@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
 use crate::inside;
-use crate::reason::Phase;
+use crate::phase::Phase;
 use crate::shutdown::exit::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::shares::slice_end;

@@ -1,6 +1,7 @@
 //! Who is still here.
 
-use crate::reason::{Phase, StopReason};
+use crate::phase::Phase;
+use crate::reason::StopReason;
 use crate::report::Holder;
 use crate::said::{self, Thread};
 use crate::shutdown::Core;

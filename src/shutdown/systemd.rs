@@ -32,7 +32,7 @@ use sd_notify::NotifyState;
 
 use crate::clock::Tick;
 use crate::event::Event;
-use crate::reason::Phase;
+use crate::phase::Phase;
 use crate::report::{Holder, ShutdownReport};
 use crate::shutdown::Core;
 use crate::signal::Ears;

@@ -1,7 +1,8 @@
 use serde_json::{Value, json, to_value};
 
 use super::*;
-use crate::reason::{Interruption, Origin, Phase, Readiness, Signal, SignalReceived, StopReason};
+use crate::phase::{Phase, Readiness};
+use crate::reason::{Interruption, Origin, Signal, SignalReceived, StopReason};
 use crate::report::fixture::{drained, everything, hook, inner};
 use crate::sender::SenderName;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::{Value, json, to_value};
 
 use super::*;
-use crate::reason::Phase;
+use crate::phase::Phase;
 use crate::report::Holder;
 
 /// The snapshot that the documentation shows.

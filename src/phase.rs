@@ -1,4 +1,7 @@
-//! How far a program is on its way from running to ended.
+//! How far a program is on its way from running to ended: plain data, no locks.
+
+#[cfg(feature = "serde")]
+mod serialize;
 
 use std::fmt;
 
