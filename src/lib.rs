@@ -174,7 +174,8 @@
 //! * When the coordinator is dropped, a handler of another library that was registered after ours,
 //!   for a signal whose action was the default before, no longer keeps that signal from ending the
 //!   process.
-//! * After a `fork` without `exec` the child has no threads: there, the coordinator does nothing.
+//! * After a `fork` without `exec` the child has no threads: there, the coordinator does nothing,
+//!   nor do guards and items that are dropped.
 //! * Where the system has no thread left at the stop, hooks run on the only one there is, and one
 //!   that hangs then keeps the others from running. A [`ReportFuture`] is then ready only when it
 //!   is polled after the end of the grace period (unless the process is ended there).
@@ -208,6 +209,7 @@ mod ledger;
 mod lock;
 mod panic;
 mod phase;
+mod process;
 #[cfg(test)]
 mod property;
 mod reason;

@@ -19,6 +19,7 @@ use crate::event::Event;
 use crate::hook::budget::allow;
 use crate::hook::{Body, Ended, caught};
 use crate::inside;
+use crate::process::Process;
 use crate::report::{Holder, HookOutcome, HookReport, HookReports};
 use crate::said::{self, Thread};
 use crate::slab::{Key, Slab};
@@ -184,6 +185,7 @@ impl State {
 /// See the module.
 pub(crate) struct Hooks {
     pub(super) id: u64,
+    process: Process,
     pub(super) node: Arc<Node>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
@@ -201,6 +203,7 @@ impl Hooks {
     pub(crate) fn new(id: u64, node: Arc<Node>, bus: Arc<Bus>) -> Self {
         Self {
             id,
+            process: Process::this(),
             node,
             state: Mutex::new(State {
                 mode: Mode::Open,
@@ -240,6 +243,11 @@ impl Hooks {
     pub(crate) fn report(&self, report: HookReport) {
         self.tell_ended(&report);
         self.state.lock().keep(report);
+    }
+
+    /// This is the process that they are of, not a forked child.
+    pub(super) fn are_ours(&self) -> bool {
+        self.process.is_this()
     }
 
     /// Never refused (P19).

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::exit_policy::{Death, ExitPolicy, Facts};
+use crate::process::Process;
 use crate::reason::{Origin, Signal};
 use crate::signal::bell::{Bell, Ears};
 use crate::signal::emergency_line::EmergencyLine;
@@ -80,7 +81,7 @@ pub(crate) struct SignalState {
     pub(crate) node: Arc<Node>,
     pub(crate) settings: SignalSettings,
     /// The process it belongs to: a forked child has a copy that is none of its business (P10).
-    pub(crate) process: u32,
+    process: Process,
     /// The signals this coordinator answers to, a bit each.
     pub(crate) answered: AtomicU64,
     /// Wakes the threads of the coordinator.
@@ -123,7 +124,7 @@ impl SignalState {
         Ok(Self {
             node,
             settings,
-            process: std::process::id(),
+            process: Process::this(),
             answered: AtomicU64::new(0),
             bell: Bell::new()?,
             emergency: EmergencyLine::new(),
@@ -138,7 +139,7 @@ impl SignalState {
 
     /// This is the process that installed it, not a forked child.
     pub(crate) fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.process.is_this()
     }
 
     pub(crate) fn answers_to(&self, signal: Signal) -> bool {
