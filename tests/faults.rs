@@ -277,6 +277,50 @@ fn the_closure_of_a_skipped_hook_is_dropped() {
     );
 }
 
+/// Its drop code panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as it is dropped");
+    }
+}
+
+/// Two at a time would end the process.
+#[test]
+fn p15_closures_that_panic_as_they_are_dropped_keep_nobody_from_ending() {
+    let shutdown = embedded().grace_period(Duration::ZERO).install().unwrap();
+    let (held, gone) = mpsc::channel::<()>();
+    let sets: Vec<_> = (0..3)
+        .map(|_| {
+            let (bomb, held) = (Bomb, held.clone());
+            shutdown.hook("skipped", move || {
+                let _held = held;
+                drop(bomb);
+            });
+            let bomb = Bomb;
+            let set = shutdown.in_flight::<u8>("items");
+            set.on_interrupted(move |_| {
+                let _ = &bomb;
+            })
+        })
+        .collect();
+    drop(held);
+    shutdown.stop("now");
+    let report = shutdown.wait();
+    assert!(
+        report
+            .hooks()
+            .iter()
+            .all(|hook| *hook.outcome() == HookOutcome::Skipped),
+        "{report}"
+    );
+    assert_eq!(report.hooks().len(), 3);
+    drop(sets);
+    bounded(move || drop(shutdown));
+    assert_eq!(gone.recv_timeout(FAR), Err(RecvTimeoutError::Disconnected));
+}
+
 /// P16, of one that a thread of the user's runs.
 #[test]
 fn p16_a_hook_that_is_run_by_hand_leaves_the_others_their_reserve_alone() {

@@ -161,6 +161,23 @@ fn of_many_hand_backs_that_failed_64_are_rows_and_the_rest_is_counted() {
 }
 
 #[test]
+fn an_item_that_is_handed_back_says_how_long_it_ran() {
+    let shutdown = embedded().install().unwrap();
+    let (tell, told) = mpsc::channel();
+    let jobs = shutdown
+        .in_flight("jobs")
+        .on_interrupted(move |item| tell.send(item.ran()));
+    let began = Instant::now();
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    thread::sleep(SHORT);
+    drop(item);
+    let ran = told.recv_timeout(FAR).unwrap();
+    // "To a few milliseconds."
+    let most = began.elapsed() + SHORT / 2;
+    assert!((SHORT / 2..most).contains(&ran), "{ran:?}");
+}
+
+#[test]
 fn a_poison_item_ends_with_the_dead_letters() {
     let shutdown = embedded().install().unwrap();
     let (told, tells) = mpsc::channel();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
 use crate::inside;
+use crate::panic::contained;
 use crate::phase::Phase;
 use crate::shutdown::exit::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
@@ -109,6 +110,8 @@ fn drain(core: &Arc<Core>, teller: &mut Teller) -> bool {
         let until = slice_end(core.node.now(), until, core.settings.hand_back_slice());
         hand_back(core, core.work.interrupt(), until, teller);
     }
+    // What ends from here on ends beside the hooks, or because of them.
+    core.work.leave_behind();
     core.signals.owner.is_here()
 }
 
@@ -145,7 +148,10 @@ pub(crate) fn discard(id: u64, left: Vec<Entry>) {
         // Where there is no thread for it, its memory goes with the process.
         let _ = aside::start("winddown-drop", move || {
             let _inside = inside::enter(id);
-            drop(left);
+            // One by one: a second panic while the first one unwinds would end the process.
+            for entry in left {
+                contained(|| drop(entry));
+            }
         })
         .map_err(std::mem::forget);
     }

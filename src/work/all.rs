@@ -14,6 +14,7 @@ use crate::sync::Mutex;
 use crate::text::Name;
 use crate::token::Node;
 use crate::work::home::Room;
+use crate::work::sets::Interrupting;
 use crate::work::{HandBackCall, Home, Sets, StageState};
 
 /// See the module.
@@ -62,12 +63,18 @@ impl Work {
             let list = std::mem::take(&mut stages.list);
             let (gone, used) = list.into_iter().partition(StageState::is_forgotten);
             forgotten = gone;
+            // What its items have come to is the report's all the same.
+            for stage in &forgotten {
+                self.own.sets.take_over(&stage.home.sets, &stage.name);
+            }
             stages.list = used;
             stages.used = stages.list.len();
         }
         stages.list.push(Arc::clone(&stage));
         drop(stages);
-        drop(forgotten);
+        for stage in forgotten {
+            stage.forget();
+        }
         stage
     }
 
@@ -174,22 +181,37 @@ impl Work {
         (rows, room.more)
     }
 
-    /// Takes back what is running, and gives the calls that hand it back.
+    /// Takes back what is running, and gives the calls that tell it and hand it back.
     pub(crate) fn interrupt(&self) -> Vec<HandBackCall> {
-        self.sets()
-            .iter()
-            .flat_map(|sets| sets.interrupt())
-            .collect()
+        let mut calls = Interrupting::default();
+        for sets in self.sets() {
+            sets.interrupt(&mut calls);
+        }
+        let Interrupting {
+            mut tell,
+            hand_back,
+        } = calls;
+        tell.extend(hand_back);
+        tell
     }
 
-    /// What became of everything; where `abandon` says so, what is still there is left behind.
-    pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
-        let mut rows = self.own.holders.reports(abandon);
-        if abandon {
-            rows.extend(self.own.sets.settle());
+    /// The time for all this is over: whoever is still here is left behind, whatever becomes of it
+    /// while the hooks run.
+    pub(crate) fn leave_behind(&self) {
+        self.own.leave_behind();
+        for stage in self.stages() {
+            stage.leave_behind();
         }
+    }
+
+    /// What became of everything; `last`: nothing more becomes of what is still there.
+    pub(crate) fn reports(&self, last: bool) -> Vec<DrainReport> {
+        if last {
+            self.leave_behind();
+        }
+        let mut rows = self.own.reports(last);
         for stage in self.stages().iter().rev() {
-            rows.extend(stage.report(abandon));
+            rows.extend(stage.report(last));
         }
         rows
     }

@@ -415,20 +415,24 @@ impl Holders {
         (rows.collect(), count)
     }
 
-    /// Who has gone since the stop, and, where `abandon` says so, who is left behind: they are off
-    /// the list then.
-    pub(crate) fn reports(&self, abandon: bool) -> Vec<DrainReport> {
+    /// Nobody waits any more: whoever is still here is left behind, and off the list. True:
+    /// somebody was.
+    pub(crate) fn leave_behind(&self) -> bool {
         let mut state = self.state.lock();
-        if abandon {
-            self.close_list(&mut state);
-            let mut left = state.places.leave_behind();
-            left.extend(state.alive.take());
-            left.sort_unstable_by_key(|held| (held.since, held.turn));
-            for held in left {
-                let report = self.report(held, DrainOutcome::Abandoned);
-                state.gone.push(report);
-            }
+        self.close_list(&mut state);
+        let mut left = state.places.leave_behind();
+        left.extend(state.alive.take());
+        left.sort_unstable_by_key(|held| (held.since, held.turn));
+        let somebody = !left.is_empty();
+        for held in left {
+            let report = self.report(held, DrainOutcome::Abandoned);
+            state.gone.push(report);
         }
-        state.gone.clone()
+        somebody
+    }
+
+    /// Who has gone since the stop, or was left behind.
+    pub(crate) fn reports(&self) -> Vec<DrainReport> {
+        self.state.lock().gone.clone()
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::error::{IntakeClosed, SpawnError};
+use crate::process::Process;
 use crate::reason::StopReason;
+use crate::report::DrainReport;
 use crate::said::Thread;
 use crate::snapshot::StillHere;
 use crate::text::Name;
@@ -19,6 +21,7 @@ use crate::work::{Hold, Holders, Sets, Task, TaskOutput};
 pub(crate) struct Home {
     /// The coordinator's.
     pub(crate) id: u64,
+    pub(super) process: Process,
     /// Whose stop closes the intake.
     pub(crate) node: Arc<Node>,
     pub(crate) holders: Arc<Holders>,
@@ -31,6 +34,7 @@ impl Home {
     pub(super) fn new(id: u64, node: Arc<Node>, bus: Arc<Bus>) -> Self {
         Self {
             id,
+            process: Process::this(),
             bus,
             holders: Arc::new(Holders::new(Arc::clone(&node))),
             sets: Arc::new(Sets::default()),
@@ -43,6 +47,7 @@ impl Home {
         let node = self.node.stage();
         Self {
             id: self.id,
+            process: self.process,
             bus: Arc::clone(&self.bus),
             holders: Arc::new(Holders::of_stage(Arc::clone(&node), &self.holders)),
             sets: Arc::new(Sets::default()),
@@ -112,6 +117,20 @@ impl Home {
         room.sets -= items.len();
         room.more += all - items.len();
         rows.extend(items);
+        rows
+    }
+
+    /// Nobody waits any more for what is still here. True: something is.
+    pub(super) fn leave_behind(&self) -> bool {
+        self.holders.leave_behind() | self.sets.leave_behind()
+    }
+
+    /// What became of everything; `last`: nothing more becomes of what is still there.
+    pub(super) fn reports(&self, last: bool) -> Vec<DrainReport> {
+        let mut rows = self.holders.reports();
+        if last {
+            rows.extend(self.sets.settle());
+        }
         rows
     }
 

@@ -354,6 +354,11 @@ impl<T: Send + Sync + 'static> Item<T> {
         let Some((set, key)) = self.place.take() else {
             return;
         };
+        if self.cell.stands_at(Stand::Running) && !set.common.home.process.is_this() {
+            // P20: in a forked child it is the parent's, which gives it its verdict.
+            std::mem::forget(self.value.take());
+            return;
+        }
         let mine = self.cell.advance(from, Stand::HandingBack);
         // The worker's share goes first, so that the hand-back can have the payload by value.
         let value = self.value.take();

@@ -190,15 +190,17 @@ impl<T> Cell<T> {
         self.worker_gone.load(Ordering::Acquire)
     }
 
-    /// The work can see it from now on; its token is stopped by [`tell`](Self::tell).
-    pub(super) fn interrupt(&self) {
+    /// The work can see it from now on. True: it has asked for its token, which is to be stopped by
+    /// [`tell`](Self::tell).
+    pub(super) fn interrupt(&self) -> bool {
         self.interrupted.store(true, Ordering::Release);
+        // With the fence in `token`: either this sees the source, or that sees the interruption.
+        fence(Ordering::SeqCst);
+        self.source.get().is_some()
     }
 
     /// Stops the work's token. Runs user code.
     pub(super) fn tell(&self) {
-        // With the fence in `token`: either this sees the source, or that sees the interruption.
-        fence(Ordering::SeqCst);
         if let Some(source) = self.source.get() {
             source.stop("the item was interrupted");
         }
@@ -223,8 +225,8 @@ impl<T> Cell<T> {
     pub(super) fn take(&self, why: Interruption, most: Option<u32>) -> Option<Interrupted<T>> {
         let value = self.value.lock().take()?;
         let last = |most: u32| {
-            self.attempts
-                .is_some_and(|attempts| attempts.saturating_add(1) >= most)
+            let attempts = self.attempts.unwrap_or(0);
+            attempts.saturating_add(1) >= most
         };
         Some(Interrupted {
             value,

@@ -262,11 +262,12 @@ mod tests {
         let hold = take(&holders, "stays");
         assert_eq!(holders.still_here(10).1, 1);
         holders.close();
-        assert_eq!(holders.reports(true).len(), 1);
+        assert!(holders.leave_behind());
         let (rows, all) = holders.still_here(10);
         assert_eq!((rows.len(), all), (0, 0));
         hold.leave();
-        assert_eq!(holders.reports(true).len(), 1);
+        assert!(!holders.leave_behind());
+        assert_eq!(holders.reports().len(), 1);
     }
 
     #[test]

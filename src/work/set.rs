@@ -18,7 +18,7 @@ use crate::text::Name;
 use crate::work::Home;
 use crate::work::in_flight::HandBack;
 use crate::work::item::{Cell, Interrupted, Stand};
-use crate::work::sets::{AnySet, HandBackCall};
+use crate::work::sets::{AnySet, Interrupting};
 
 /// Puts an item back where it came from.
 pub(crate) type OnInterrupted<T> = Box<dyn Fn(Interrupted<T>) -> HandingBack + Send + Sync>;
@@ -155,15 +155,7 @@ impl<T> Set<T> {
             });
         }
         if let Some(outcome) = outcome {
-            self.common.home.sets.failed(DrainReport {
-                name: self.common.name.clone(),
-                holder: Holder::Item,
-                outcome,
-                started: Duration::ZERO,
-                took: self.common.home.node.since_stop(),
-                stage: None,
-                location: self.common.location,
-            });
+            self.common.home.sets.failed(self.report(outcome));
         }
         // P20: under the lock that `settle` takes, or the report could find the item neither undecided
         // nor among those that were handed back.
@@ -174,6 +166,30 @@ impl<T> Set<T> {
         drop(state);
         if by == By::Worker || cell.is_worker_gone() {
             self.leave(Some(key));
+        }
+    }
+
+    /// From where `open` says there is no verdict for them any more.
+    fn undecided(&self, state: &State<T>, open: &[Stand]) -> Vec<DrainReport> {
+        // Nothing is cloned here: the last share of a payload is not the runner's to drop.
+        let undecided = state.items.iter().filter(|(_, cell)| {
+            open.iter()
+                .any(|stand| cell.advance(*stand, Stand::Undecided))
+        });
+        undecided
+            .map(|_| self.report(DrainOutcome::Undecided))
+            .collect()
+    }
+
+    fn report(&self, outcome: DrainOutcome) -> DrainReport {
+        DrainReport {
+            name: self.common.name.clone(),
+            holder: Holder::Item,
+            outcome,
+            started: Duration::ZERO,
+            took: self.common.home.node.since_stop(),
+            stage: None,
+            location: self.common.location,
         }
     }
 
@@ -216,49 +232,40 @@ impl<T: Send + Sync + 'static> AnySet for Set<T> {
         state.slots + state.items.len()
     }
 
-    fn interrupt(self: Arc<Self>) -> Vec<HandBackCall> {
-        let cells: Vec<(Key, Arc<Cell<T>>)> = self
+    fn interrupt(self: Arc<Self>, calls: &mut Interrupting) {
+        let open: Vec<(Key, Arc<Cell<T>>)> = self
             .state
             .lock()
             .items
             .iter()
             .map(|(key, cell)| (key, Arc::clone(cell)))
             .collect();
-        let mut hand_backs: Vec<HandBackCall> = Vec::new();
-        for (key, cell) in cells {
-            cell.interrupt();
-            let mine = self.common.hand_back == HandBack::AtDeadline
-                && cell.advance(Stand::Running, Stand::HandingBack);
-            let set = Arc::clone(&self);
-            hand_backs.push(Box::new(move || {
-                cell.tell();
-                if mine {
+        for (key, cell) in open {
+            if cell.interrupt() {
+                let cell = Arc::clone(&cell);
+                calls.tell.push(Box::new(move || cell.tell()));
+            }
+            if self.common.hand_back == HandBack::AtDeadline
+                && cell.advance(Stand::Running, Stand::HandingBack)
+            {
+                let set = Arc::clone(&self);
+                calls.hand_back.push(Box::new(move || {
                     set.give_back(&cell, key, Interruption::OutOfTime, By::Program);
-                }
-            }));
+                }));
+            }
         }
-        hand_backs
+    }
+
+    fn leave_behind(&self) -> Vec<DrainReport> {
+        let state = self.state.lock();
+        let mut left = self.undecided(&state, &[Stand::Running]);
+        let slots = std::iter::repeat_n(DrainOutcome::Abandoned, state.slots);
+        left.extend(slots.map(|outcome| self.report(outcome)));
+        left
     }
 
     fn settle(&self) -> Vec<DrainReport> {
-        let took = self.common.home.node.since_stop();
-        let state = self.state.lock();
-        // Nothing is cloned here: the last share of a payload is not the runner's to drop.
-        let open = state.items.iter().filter(|(_, cell)| {
-            Stand::OPEN
-                .into_iter()
-                .any(|stand| cell.advance(stand, Stand::Undecided))
-        });
-        let report = |_| DrainReport {
-            name: self.common.name.clone(),
-            holder: Holder::Item,
-            outcome: DrainOutcome::Undecided,
-            started: Duration::ZERO,
-            took,
-            stage: None,
-            location: self.common.location,
-        };
-        open.map(report).collect()
+        self.undecided(&self.state.lock(), &Stand::OPEN)
     }
 
     fn location(&self) -> &'static Location<'static> {

@@ -4,6 +4,7 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Tick;
+use crate::panic::contained;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::{self, Thread};
 use crate::snapshot::StillHere;
@@ -13,8 +14,16 @@ use crate::text::Name;
 /// Hand-backs that failed and are kept for the report; of more, the number is in it as one row.
 const KEPT: usize = 64;
 
-/// A call that hands one item back.
+/// A call that hands one item back, or tells it that it is interrupted.
 pub(crate) type HandBackCall = Box<dyn FnOnce() + Send>;
+
+/// The calls for what is interrupted.
+#[derive(Default)]
+pub(crate) struct Interrupting {
+    /// These first: whoever is told may end by itself, and must not wait for others' hand-backs.
+    pub(crate) tell: Vec<HandBackCall>,
+    pub(crate) hand_back: Vec<HandBackCall>,
+}
 
 /// A set of items, whatever they are.
 pub(crate) trait AnySet: Send + Sync {
@@ -25,10 +34,13 @@ pub(crate) trait AnySet: Send + Sync {
     fn count(&self) -> usize;
     /// When the oldest item was admitted, and by which thread.
     fn oldest(&self) -> Option<(Tick, Thread)>;
-    /// The time for draining is over: takes back whatever is running, and gives the calls that hand
-    /// it back.
-    fn interrupt(self: Arc<Self>) -> Vec<HandBackCall>;
-    /// The time for handing back is over: what has no verdict gets none.
+    /// The time for draining is over: takes back whatever is running, and adds the calls that tell
+    /// it and hand it back.
+    fn interrupt(self: Arc<Self>, calls: &mut Interrupting);
+    /// Nobody waits any more: what still runs gets no verdict, and begins no commit; a place that
+    /// is reserved is left behind.
+    fn leave_behind(&self) -> Vec<DrainReport>;
+    /// The report is made: what has no verdict gets none.
     fn settle(&self) -> Vec<DrainReport>;
     fn location(&self) -> &'static Location<'static>;
     /// Which set it is a shard of.
@@ -46,8 +58,20 @@ struct State {
     /// From then on, those that are there: held, so that none of them, with what the user has
     /// put into it, is dropped by the one who looks.
     held: Vec<Arc<dyn AnySet>>,
+    /// What was left behind; `None` before that.
+    left: Option<Vec<DrainReport>>,
     failed: Vec<DrainReport>,
     failed_more: usize,
+}
+
+impl State {
+    fn failed(&mut self, report: DrainReport) {
+        if self.failed.len() < KEPT {
+            self.failed.push(report);
+        } else {
+            self.failed_more += 1;
+        }
+    }
 }
 
 /// See the module.
@@ -141,26 +165,42 @@ impl Sets {
         (open, all)
     }
 
-    /// Takes back what is running, and gives the calls that hand it back.
-    pub(crate) fn interrupt(&self) -> Vec<HandBackCall> {
-        let state = self.state.lock();
-        state
-            .held
-            .iter()
-            .flat_map(|set| Arc::clone(set).interrupt())
-            .collect()
+    /// Takes back what is running, and adds the calls that tell it and hand it back.
+    pub(super) fn interrupt(&self, calls: &mut Interrupting) {
+        for set in &self.state.lock().held {
+            Arc::clone(set).interrupt(calls);
+        }
     }
 
     /// Lets go of them. Runs user code: the drop code of what they hold.
     pub(crate) fn let_go(&self) {
         let held = std::mem::take(&mut self.state.lock().held);
-        drop(held);
+        // One by one: a second panic while the first one unwinds would end the process.
+        for set in held {
+            contained(|| drop(set));
+        }
+    }
+
+    /// See [`AnySet::leave_behind`]. Once. True: something was.
+    pub(super) fn leave_behind(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.left.is_some() {
+            return false;
+        }
+        let left: Vec<DrainReport> = state
+            .held
+            .iter()
+            .flat_map(|set| set.leave_behind())
+            .collect();
+        let something = !left.is_empty();
+        state.left = Some(left);
+        something
     }
 
     /// What never got a verdict, and every hand-back that failed, for the report.
-    pub(crate) fn settle(&self) -> Vec<DrainReport> {
-        let mut reports = Vec::new();
+    pub(super) fn settle(&self) -> Vec<DrainReport> {
         let mut state = self.state.lock();
+        let mut reports = state.left.as_mut().map(std::mem::take).unwrap_or_default();
         for set in &state.held {
             reports.extend(set.settle());
         }
@@ -189,11 +229,52 @@ impl Sets {
 
     /// A hand-back failed: the item may be lost, and somebody has to be told.
     pub(super) fn failed(&self, report: DrainReport) {
+        self.state.lock().failed(report);
+    }
+
+    /// Takes over what the items of a stage have come to that nobody can reach any more.
+    pub(super) fn take_over(&self, gone: &Self, name: &Name) {
+        let mut theirs = gone.state.lock();
+        let failed = std::mem::take(&mut theirs.failed);
+        let more = std::mem::take(&mut theirs.failed_more);
+        drop(theirs);
         let mut state = self.state.lock();
-        if state.failed.len() < KEPT {
-            state.failed.push(report);
-        } else {
-            state.failed_more += 1;
+        for report in failed {
+            state.failed(DrainReport {
+                stage: Some(name.clone()),
+                ..report
+            });
         }
+        state.failed_more += more;
+        drop(state);
+        self.handed_back
+            .fetch_add(gone.handed_back(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Bus;
+    use crate::token::Node;
+    use crate::work::{Home, InFlightBuilder};
+
+    /// P23: as many are listed as there are, and those that have gone since the last count.
+    #[test]
+    fn sets_that_have_gone_leave_nothing_behind() {
+        let home = Home::new(0, Node::root(), Arc::new(Bus::default()));
+        let set = || {
+            let builder =
+                InFlightBuilder::<()>::new(home.clone(), "set".into(), Location::caller());
+            builder.on_interrupted(drop)
+        };
+        let listed = || home.sets.state.lock().list.len();
+        let kept: Vec<_> = (0..20).map(|_| set()).collect();
+        let few = listed();
+        for _ in 0..1_000 {
+            drop(set());
+        }
+        assert!((few..few * 3).contains(&listed()), "{} of {few}", listed());
+        drop(kept);
     }
 }

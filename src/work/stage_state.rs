@@ -35,6 +35,8 @@ struct Times {
     until: Option<Duration>,
     /// Since when it is empty; found when somebody looks.
     empty: Option<Duration>,
+    /// When something in it was left behind.
+    left: Option<Duration>,
 }
 
 impl StageState {
@@ -129,18 +131,36 @@ impl StageState {
         }
     }
 
-    pub(super) fn report(&self, abandon: bool) -> Vec<DrainReport> {
+    /// Nobody can reach it any more, nor stop it: a channel of its token that somebody has kept is
+    /// as the token's, which has gone.
+    pub(super) fn forget(&self) {
+        self.home.node.drop_sender();
+    }
+
+    /// Nobody waits any more for what is still here.
+    pub(super) fn leave_behind(&self) {
+        // Before its turn it is asked for nothing.
+        if self.times.lock().turn.is_some() && self.home.leave_behind() {
+            let left = self.home.node.since_stop();
+            self.times.lock().left.get_or_insert(left);
+        }
+    }
+
+    pub(super) fn report(&self, last: bool) -> Vec<DrainReport> {
         let is_empty = self.is_empty();
         let times = *self.times.lock();
         // Before its turn it has nothing to tell.
         let Some(started) = times.turn else {
             return Vec::new();
         };
-        let took = times.empty.unwrap_or_else(|| self.home.node.since_stop());
-        let stage = (is_empty || abandon).then(|| DrainReport {
+        let took = times
+            .left
+            .or(times.empty)
+            .unwrap_or_else(|| self.home.node.since_stop());
+        let stage = (is_empty || last).then(|| DrainReport {
             name: self.name.clone(),
             holder: Holder::Stage,
-            outcome: if is_empty {
+            outcome: if is_empty && times.left.is_none() {
                 DrainOutcome::Ended
             } else {
                 DrainOutcome::Abandoned
@@ -150,10 +170,7 @@ impl StageState {
             location: self.location,
             stage: None,
         });
-        let mut rows = self.home.holders.reports(abandon);
-        if abandon {
-            rows.extend(self.home.sets.settle());
-        }
+        let mut rows = self.home.reports(last);
         for row in &mut rows {
             // What goes before its turn was asked by nobody.
             row.started = row.started.max(started).min(row.took);

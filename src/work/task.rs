@@ -147,9 +147,16 @@ impl<S: Fn(StopReason) + Send + 'static> Admitted<S> {
         let slot = Arc::clone(&output);
         // A NUL would be refused as a thread's name, and the system shows 15 bytes of it anyway.
         let thread_name = name.replace('\0', "");
+        // A failed spawn drops its closure, with drop code of the user's, so the closure only
+        // borrows what it is to run.
+        let work = Arc::new(Mutex::new(Some(f)));
+        let taken = Arc::clone(&work);
         let thread = std::thread::Builder::new()
             .name(thread_name)
             .spawn(move || {
+                let Some(f) = taken.lock().take() else {
+                    return;
+                };
                 let _inside = inside::enter(self.id);
                 self.holders.run_by_this_thread(self.key);
                 let ended = catch_unwind(AssertUnwindSafe(|| with_failure(f())));
@@ -168,6 +175,8 @@ impl<S: Fn(StopReason) + Send + 'static> Admitted<S> {
             }),
             Err(source) => {
                 holders.leave(key, DrainOutcome::Failed(source.to_string()));
+                let work = work.lock().take();
+                drop(work);
                 Err(SpawnError::Thread { task: name, source })
             }
         }

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 
 use libtest_mimic::{Completion, Trial};
 use nix::sys::signal::raise;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use winddown::{Guard, Item, ShutdownCoordinator};
 
 use crate::Scenario;
 use crate::child::{fine, hear, hooks, look_until_stopped, quick, short, tell};
@@ -17,6 +19,7 @@ use crate::sys;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("fork", fork),
     ("fork installs", fork_installs),
+    ("fork drops", fork_drops),
     ("shared memory", shared_memory),
     ("spawn", spawn),
 ];
@@ -26,6 +29,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_forked_child_dies_by_its_signal_and_stops_nobody,
         a_forked_child_of_a_stopped_program_dies_by_its_signal,
         a_forked_child_can_install,
+        what_a_forked_child_drops_is_the_parents,
         a_child_that_shares_memory_and_dies_leaves_nothing_behind,
         a_spawned_child_has_default_dispositions_and_mask,
     ]
@@ -73,6 +77,41 @@ fn fork(how: &str) -> ExitCode {
     report.exit()
 }
 
+/// What the parent has, for the child to drop.
+static HERE: Mutex<Option<All>> = Mutex::new(None);
+
+type All = (Guard<()>, Item<u8>, ShutdownCoordinator);
+
+/// As one that returns from where it was forked would.
+fn drop_all() -> ! {
+    nix::unistd::alarm::set(60);
+    let (guard, item, shutdown) = HERE.lock().unwrap().take().unwrap();
+    drop((guard, item));
+    tell("dropped");
+    drop(shutdown);
+    let _ = raise(Signal::SIGKILL);
+    unreachable!("it has been killed");
+}
+
+fn fork_drops(_: &str) -> ExitCode {
+    let shutdown = quick().install().unwrap();
+    let guard = shutdown.guard("guard", (), |()| tell("cleaned up"));
+    let jobs = shutdown
+        .in_flight("jobs")
+        .on_interrupted(|_| tell("handed back"));
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    *HERE.lock().unwrap() = Some((guard, item, shutdown));
+    assert_eq!(died(sys::fork(drop_all)), Signal::SIGKILL);
+    let (guard, item, shutdown) = HERE.lock().unwrap().take().unwrap();
+    let commit = |_: &u8| {
+        tell("completed");
+        Ok::<_, ()>(())
+    };
+    item.complete(commit).unwrap();
+    drop(guard);
+    shutdown.shutdown().exit()
+}
+
 fn died(child: Pid) -> Signal {
     match waitpid(child, None).unwrap() {
         WaitStatus::Signaled(_, signal, _) => signal,
@@ -94,6 +133,14 @@ fn end_fork(program: &mut crate::harness::Program) {
     program.expect("died by its signal");
     let _other = program.line();
     program.expect("died by its signal");
+}
+
+/// P13, P20: also a guard and an item, which the parent still has.
+fn what_a_forked_child_drops_is_the_parents() {
+    Launch::new("fork drops")
+        .start()
+        .end()
+        .assert(End::Code(0), &["dropped", "completed", "cleaned up"]);
 }
 
 /// P10: the sentinel is our own SIGTERM, which is the first reason of the parent.

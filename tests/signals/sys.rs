@@ -35,7 +35,7 @@ pub(crate) fn at_exit_hang() {
 /// Forks a copy of this process that runs `child` and never comes back.
 pub(crate) fn fork(child: fn() -> !) -> Pid {
     // SAFETY: the children of these tests call nothing but `write`, `pause`, `alarm`, `raise` and `_exit`; but for one that
-    // installs, while none of the parent's other threads does anything.
+    // installs, and one that drops what it has, while none of the parent's other threads does anything.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Parent { child } => child,
         ForkResult::Child => child(),

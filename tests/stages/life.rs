@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
-use crate::common::{bounded, embedded};
+use crate::common::{FAR, bounded, embedded};
 use crate::row;
 use winddown::{DrainReport, Holder, Outcome, StopReason};
 
@@ -62,6 +62,7 @@ fn p23_stages_that_have_gone_leave_nothing_behind_but_their_tokens_stop() {
         .stage("items kept")
         .in_flight::<()>("items")
         .on_interrupted(|_| ());
+    let many: Vec<_> = (0..80).map(|_| shutdown.stage("kept")).collect();
     for _ in 0..10_000 {
         drop(shutdown.stage("gone"));
     }
@@ -75,7 +76,48 @@ fn p23_stages_that_have_gone_leave_nothing_behind_but_their_tokens_stop() {
         .iter()
         .filter(|row| row.holder() == Holder::Stage)
         .count();
-    assert!((4..200).contains(&rows), "{rows} stages are still known");
+    assert!((84..400).contains(&rows), "{rows} stages are still known");
+    drop(many);
+}
+
+/// P20: a program with a stage for each batch, each of which has gone when the next one comes.
+#[test]
+fn what_was_handed_back_in_stages_that_have_gone_is_in_the_report() {
+    let shutdown = embedded().install().unwrap();
+    for n in 0..200 {
+        let stage = shutdown.stage("batch");
+        let jobs = stage
+            .in_flight("jobs")
+            .on_interrupted(move |_| if n < 70 { Err("lost") } else { Ok(()) });
+        drop(jobs.reserve().unwrap().fill(n).unwrap());
+    }
+    let report = bounded(move || shutdown.shutdown());
+    assert_eq!(report.handed_back(), 200, "{report}");
+    let lost: Vec<_> = report
+        .drained()
+        .iter()
+        .filter(|row| row.holder() == Holder::Item)
+        .collect();
+    assert_eq!(lost.len(), 65, "64 and the number of the others: {report}");
+    assert!(lost.iter().all(|row| row.stage() == Some("batch")));
+    let rest = lost[64].outcome().to_string();
+    assert!(rest.ends_with("and 6 more hand-backs failed"), "{rest}");
+}
+
+/// P4: as of any token that has gone.
+#[test]
+fn a_channel_of_a_stage_that_has_gone_is_closed() {
+    let shutdown = embedded().install().unwrap();
+    let channel = {
+        let stage = shutdown.stage("gone");
+        // This thread keeps the place of the hold, and with it the stage's list.
+        drop(stage.hold("hold").unwrap());
+        stage.token().receiver().clone()
+    };
+    for _ in 0..200 {
+        drop(shutdown.stage("another"));
+    }
+    assert!(channel.recv_timeout(FAR).unwrap_err().is_disconnected());
 }
 
 #[test]

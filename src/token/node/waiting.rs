@@ -56,6 +56,16 @@ impl Node {
         })
     }
 
+    /// Nobody can stop this node any more: its channel is as one whose sender has gone.
+    pub(crate) fn drop_sender(&self) {
+        if let Some(shared) = self.shared.get() {
+            let mut told = shared.told.lock();
+            let sender = told.waiting.as_mut().and_then(|it| it.sender.take());
+            drop(told);
+            drop(sender);
+        }
+    }
+
     /// Keeps `waker` until the stop; `None` when the node is stopped already.
     pub(crate) fn add_waker(&self, waker: &Waker, old: Option<Key>) -> Option<Key> {
         let waker = waker.clone();
