@@ -362,7 +362,7 @@ impl fmt::Display for Interruption {
 }
 
 /// The reasons that came after the first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Later {
     /// The first of them, in order.
     pub(crate) kept: Vec<StopReason>,

@@ -73,17 +73,21 @@ impl ShutdownBuilder {
                 .map(drop)
                 .map_err(|error| panic::show_and_drop(error, stopped_probe::show))
         }));
+        let (mut failed, mut panicked) = (false, false);
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(shown)) if !shown.is_failure(coordinator.core().node.is_stopped()) => {}
             Ok(Err(Shown { text: error, .. })) => {
+                failed = true;
                 let text = said(&error);
                 coordinator.core().stop(StopReason::Failed { error });
-                if let Ok(aside) = show_aside(text) {
-                    let _ = error_shown.set(aside);
+                match show_aside(text) {
+                    Ok(aside) => drop(error_shown.set(aside)),
+                    Err(show) => show(),
                 }
             }
             Err(payload) => {
+                panicked = true;
                 let message = panic::message(payload);
                 coordinator.core().stop(StopReason::Panicked { message });
             }
@@ -98,7 +102,8 @@ impl ShutdownBuilder {
         // The program ends in any case, and as the report says.
         let _ = coordinator.core().signals.take_unheard();
         drop(coordinator);
-        report.report()
+        // `f` may have fetched the report and failed only then.
+        report.of_a_program(failed, panicked).report()
     }
 }
 

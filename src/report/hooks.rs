@@ -96,7 +96,7 @@ impl HookReport {
 }
 
 /// What became of all of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HookReports {
     /// In the order in which they were called.
     pub(crate) list: Vec<HookReport>,

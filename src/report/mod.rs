@@ -204,7 +204,7 @@ pub struct ShutdownReport {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Inner {
     pub(crate) reason: StopReason,
     pub(crate) later: Later,
@@ -345,6 +345,14 @@ impl ShutdownReport {
         self.inner.exit_within
     }
 
+    /// The same, with what the program itself came to, perhaps after this had been made.
+    pub(crate) fn of_a_program(self, failed: bool, panicked: bool) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.later.failed |= failed;
+        inner.later.panicked |= panicked;
+        Self::new(inner)
+    }
+
     pub(crate) fn death(&self) -> Death {
         let task_panicked = self
             .inner
@@ -355,7 +363,9 @@ impl ShutdownReport {
             signal: self.inner.reason.signal(),
             timed_out: self.inner.timed_out,
             panicked: task_panicked || self.inner.later.panicked || self.inner.reason.is_panic(),
-            failed: self.anything_wrong()
+            // Of a shutdown that is cut short a code of 0 would be a lie.
+            failed: !self.inner.is_final
+                || self.anything_wrong()
                 || self.inner.later.failed
                 || self.inner.reason.is_failure(),
         })
