@@ -11,7 +11,7 @@ use crate::handle::ShutdownHandle;
 use crate::inside;
 use crate::reason::StopReason;
 use crate::report::ShutdownReport;
-use crate::shutdown::{self, Core, ReportFuture, Runner};
+use crate::shutdown::{self, Core, ReportFuture, Runner, discard};
 use crate::signal::{Ears, handler, install, listener};
 use crate::sync::Ordering;
 
@@ -119,8 +119,11 @@ impl ShutdownCoordinator {
     /// As [`wait`](Self::wait), but asks for the stop itself, with [`StopReason::Completed`], if
     /// nobody has.
     pub fn shutdown(&self) -> ShutdownReport {
-        self.core().stop_unless_stopped(StopReason::Completed);
-        self.core().finish()
+        let core = self.core();
+        // The owner is back before anybody looks for it.
+        core.comes_back();
+        core.stop_unless_stopped(StopReason::Completed);
+        core.finish()
     }
 
     /// [`wait`](Self::wait) as a future, for any executor: no thread is blocked.
@@ -176,11 +179,12 @@ impl ShutdownCoordinator {
     }
 
     /// Whether the handlers still stand as they were installed (P11). False: something has replaced
-    /// one of them, and its signal does not arrive here any more. True without signals: then
-    /// nothing can be missing.
+    /// one of them, and its signal does not arrive here any more; or this is a forked child, to
+    /// which none arrives. True without signals: then nothing can be missing.
     pub fn is_installed(&self) -> bool {
         let signals = &self.core().signals;
-        signals.answered.load(Ordering::Acquire) == 0 || install::is_installed(signals)
+        signals.answered.load(Ordering::Acquire) == 0
+            || signals.is_ours() && install::is_installed(signals)
     }
 }
 
@@ -202,6 +206,8 @@ impl Drop for ShutdownCoordinator {
             return;
         }
         if !signals.released.load(Ordering::Acquire) {
+            // Inside a task or hook this does not wait; the shutdown then goes on by itself.
+            signals.owner.come_back();
             core.stop_unless_stopped(if std::thread::panicking() {
                 StopReason::Panicked {
                     message: "the thread that owns the coordinator panicked".to_owned(),
@@ -209,8 +215,6 @@ impl Drop for ShutdownCoordinator {
             } else {
                 StopReason::Dropped
             });
-            // Inside a task or hook this does not wait; the shutdown then goes on by itself.
-            signals.owner.come_back();
             drop(core.finish());
         }
         handler::release(signals);
@@ -218,7 +222,10 @@ impl Drop for ShutdownCoordinator {
         signals.bell.ring(Ears::ALL);
         // P20: where the shutdown goes on without the owner, its items are still to be found.
         if core.owner_goes() {
-            core.work.let_go();
+            // P15: what they hold may hang as it is dropped.
+            if let Some(dropping) = discard(core.id, core.work.hand_over()) {
+                dropping.wait(core.time_for_last_words());
+            }
             // P10: all have been told of the end, and the program goes on.
             if let Some(signal) = signals.take_unheard() {
                 handler::as_before(signal);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::{FAR, SHORT, bounded, embedded};
 use winddown::{
-    ExitBy, ExitPolicy, HookOptions, InstallError, Outcome, ShutdownCoordinator, Signal,
-    StopReason, Stopped,
+    Escalation, ExitBy, ExitPolicy, HookOptions, InstallError, Outcome, ShutdownCoordinator,
+    Signal, StopReason, Stopped,
 };
 
 /// P15, with room for a busy machine.
@@ -144,6 +144,88 @@ fn an_error_after_the_stop_is_a_failure_too() {
         Err::<(), _>("and then this")
     });
     assert_eq!(code, ExitCode::from(1));
+}
+
+/// `f` may have fetched the report before it fails.
+#[test]
+fn a_failure_after_the_report_decides_the_exit_status_too() {
+    let code = embedded().run(|shutdown| {
+        assert_eq!(shutdown.shutdown().exit_code(), 0);
+        Err::<(), _>("the last write failed")
+    });
+    assert_eq!(code, ExitCode::from(1));
+    let code = embedded().run(|shutdown| -> Result<(), String> {
+        assert_eq!(shutdown.shutdown().exit_code(), 0);
+        panic!("on purpose");
+    });
+    assert_eq!(code, ExitCode::from(101));
+}
+
+/// A shutdown that is cut short is not a success.
+#[test]
+fn a_report_that_is_not_final_has_no_code_of_0() {
+    let shutdown = Arc::new(embedded().install().unwrap());
+    let inside = Arc::downgrade(&shutdown);
+    let (tell, told) = mpsc::channel();
+    shutdown.hook("asks", move || {
+        tell.send(inside.upgrade().unwrap().shutdown().exit_code())
+            .unwrap();
+    });
+    let owner = Arc::clone(&shutdown);
+    let report = bounded(move || owner.shutdown());
+    assert_eq!((told.try_recv().unwrap(), report.exit_code()), (1, 0));
+}
+
+/// However little time the drain has.
+#[test]
+fn an_owner_that_asks_for_the_end_is_there_at_the_stop() {
+    for _ in 0..100 {
+        let shutdown = embedded().cleanup_reserve(FAR).install().unwrap();
+        shutdown.hook("quick", || ());
+        assert_eq!(
+            bounded(move || shutdown.shutdown()).outcome(),
+            Outcome::Clean
+        );
+    }
+}
+
+/// P15: of what the program has put into a set of items.
+#[test]
+fn p15_drop_code_that_hangs_keeps_no_drop_of_the_coordinator() {
+    struct Hung(Mutex<mpsc::Receiver<()>>);
+    impl Drop for Hung {
+        fn drop(&mut self) {
+            let _ = self.0.lock().unwrap().recv();
+        }
+    }
+    let (_keep, never) = mpsc::channel::<()>();
+    let hung = Hung(Mutex::new(never));
+    let shutdown = embedded().install().unwrap();
+    let jobs = shutdown.in_flight::<u8>("jobs").on_interrupted(move |_| {
+        let _ = &hung;
+    });
+    shutdown.stop("now");
+    assert_eq!(shutdown.wait().outcome(), Outcome::Clean);
+    drop(jobs);
+    bounded(move || drop(shutdown));
+}
+
+/// P10: it is the host's again.
+#[test]
+fn what_is_fed_after_the_end_ends_nobody() {
+    let shutdown = embedded()
+        .escalation(Escalation::SecondSignal)
+        .debounce(Duration::ZERO)
+        .install()
+        .unwrap();
+    let handle = shutdown.handle();
+    handle.feed(Signal::TERM);
+    assert_eq!(
+        bounded(move || shutdown.shutdown()).outcome(),
+        Outcome::Clean
+    );
+    handle.feed(Signal::TERM);
+    handle.feed(Signal::TERM);
 }
 
 #[test]

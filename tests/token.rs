@@ -12,7 +12,7 @@ mod common;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -253,6 +253,23 @@ fn dropping_an_on_stop_unregisters_it() {
     assert_eq!(Arc::strong_count(&called), 1, "its closure is gone with it");
     source.stop("now");
     assert!(!called.load(Ordering::SeqCst));
+}
+
+/// Also after the stop, as long as it has not been called.
+#[test]
+fn dropping_an_on_stop_before_its_turn_prevents_the_call() {
+    let source = StopSource::new();
+    let later = Arc::new(Mutex::new(None));
+    let drops = Arc::clone(&later);
+    source
+        .token()
+        .on_stop(move |_| drop(drops.lock().unwrap().take()))
+        .detach();
+    let (called, calls) = mpsc::channel();
+    let registered = source.token().on_stop(move |_| called.send(()).unwrap());
+    *later.lock().unwrap() = Some(registered);
+    source.stop("now");
+    assert_eq!(calls.try_recv(), Err(mpsc::TryRecvError::Disconnected));
 }
 
 #[test]

@@ -128,6 +128,9 @@ impl Hooks {
     /// runs where it is registered.
     fn close(&self, state: &mut MutexGuard<'_, State>, now: Tick) -> Vec<Entry> {
         let stop = self.node.stop_tick();
+        // Whoever closes it: the runner may come only then, and find nothing left.
+        state.out_of_time |=
+            state.running.is_some() || !state.elsewhere.is_empty() || !state.stack.is_empty();
         state.mode = Mode::Ended;
         state.generation += 1;
         state.worker_alive = false;

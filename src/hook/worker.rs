@@ -59,9 +59,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(60);
 
-    /// So that the runner can look around between two.
-    #[test]
-    fn where_there_is_no_thread_hooks_are_run_one_at_a_time() {
+    fn three_hooks() -> Hooks {
         let node = Node::with_ending(Ending {
             deliveries: Deliveries::new(),
             clock: GraceClock::new(GRACE),
@@ -72,6 +70,13 @@ mod tests {
             let entry = entry(HookOptions::new("one"), GRACE, Location::caller(), body);
             hooks.register(entry);
         }
+        hooks
+    }
+
+    /// So that the runner can look around between two.
+    #[test]
+    fn where_there_is_no_thread_hooks_are_run_one_at_a_time() {
+        let hooks = three_hooks();
         hooks.begin(Tick::now() + GRACE);
         for left in [2, 1, 0] {
             let Turn::Start(generation) = hooks.oversee(|| ()) else {
@@ -83,6 +88,18 @@ mod tests {
         assert!(matches!(
             hooks.oversee(|| ()),
             Turn::Over { in_time: true, .. }
+        ));
+    }
+
+    /// The owner has made the report, and the runner must not find that nothing is left to do.
+    #[test]
+    fn what_was_closed_with_hooks_on_it_was_not_in_time() {
+        let hooks = three_hooks();
+        hooks.begin(Tick::now() + GRACE);
+        assert_eq!(hooks.close_now().len(), 3);
+        assert!(matches!(
+            hooks.oversee(|| ()),
+            Turn::Over { in_time: false, .. }
         ));
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use crate::inside;
 use crate::panic::contained;
 use crate::sync::{Mutex, thread};
 
@@ -31,10 +32,10 @@ impl Aside {
         unused.map_or(Ok(Self { finished }), Err)
     }
 
-    /// Waits until it has returned, but no longer than `limit`.
-    pub(crate) fn wait(&self, limit: Duration) {
+    /// Waits until it has returned, but no longer than `limit`. True: it has.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
         // The other end goes when it has been sent on, or when its thread has gone.
-        let _ = self.finished.recv_timeout(limit);
+        self.finished.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -47,8 +48,28 @@ pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<()
 /// can be had it is not run.
 pub(crate) fn bounded_by<F: FnOnce() + Send + 'static>(name: &str, limit: Duration, f: F) {
     match Aside::start(name, f) {
-        Ok(aside) => aside.wait(limit),
+        Ok(aside) => {
+            aside.wait(limit);
+        }
         // Its drop code is user code: it goes with the process.
         Err(f) => std::mem::forget(f),
     }
+}
+
+/// Drops what is not needed any more, on a thread that can be left behind: drop code is user code.
+pub(crate) fn discard<T: Send + 'static>(id: u64, left: Vec<T>) -> Option<Aside> {
+    if left.is_empty() {
+        return None;
+    }
+    let drop_all = move || {
+        let _inside = inside::enter(id);
+        // One by one: a second panic while the first one unwinds would end the process.
+        for one in left {
+            contained(|| drop(one));
+        }
+    };
+    // Where there is no thread for it, its memory goes with the process.
+    Aside::start("winddown-drop", drop_all)
+        .map_err(std::mem::forget)
+        .ok()
 }

@@ -10,7 +10,7 @@ use crate::inside;
 use crate::panic::contained;
 use crate::phase::Phase;
 use crate::report::{DrainOutcome, DrainReport, Holder, Inner, ShutdownReport};
-use crate::shutdown::sequence::discard;
+use crate::shutdown::aside::discard;
 use crate::shutdown::teller::Teller;
 use crate::shutdown::{Aside, Core, LastWords, aside, stages};
 use crate::signal::Ears;
@@ -28,11 +28,8 @@ impl Core {
     /// Inside user code of this coordinator, and in a forked child, it returns what has happened so
     /// far (P17).
     pub(crate) fn finish(&self) -> ShutdownReport {
-        if inside::is_inside(self.id) || !self.signals.is_ours() {
+        if !self.comes_back() {
             return self.so_far();
-        }
-        if !self.signals.owner.come_back() {
-            park_for_ever();
         }
         self.work.own.holders.poke();
         let mut progress = self.progress.lock();
@@ -56,8 +53,24 @@ impl Core {
         self.conclude_without_the_runner()
     }
 
+    /// False: this is not the owner, but user code of this coordinator, or a forked child (P17).
+    pub(crate) fn comes_back(&self) -> bool {
+        if inside::is_inside(self.id) || !self.signals.is_ours() {
+            return false;
+        }
+        if !self.signals.owner.come_back() {
+            park_for_ever();
+        }
+        true
+    }
+
     fn conclude_without_the_runner(&self) -> ShutdownReport {
-        discard(self.id, self.hooks.close_now());
+        let left = self.hooks.close_now();
+        if !left.is_empty() {
+            // As the runner does: before the closures that are on the stack's remains are dropped.
+            self.signals.run_emergency_hooks(after::EMERGENCY);
+        }
+        discard(self.id, left);
         self.skip_last_steps();
         stages::stop_without_a_turn(self);
         self.conclude(true, None)

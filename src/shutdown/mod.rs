@@ -42,7 +42,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, OnceLock, Ordering};
 use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
 use crate::work::Work;
 
-pub(crate) use aside::{Aside, bounded_by};
+pub(crate) use aside::{Aside, bounded_by, discard};
 #[cfg_attr(
     not(feature = "ledger"),
     expect(unused_imports, reason = "for features")

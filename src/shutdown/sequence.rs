@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use crate::clock::Tick;
 use crate::hook::{Entry, Turn};
-use crate::inside;
-use crate::panic::contained;
 use crate::phase::Phase;
+use crate::shutdown::aside::{self, discard};
 use crate::shutdown::exit::flush_bounded;
 use crate::shutdown::hand_back::hand_back;
 use crate::shutdown::shares::slice_end;
 use crate::shutdown::teller::Teller;
-use crate::shutdown::{Core, Runner, aside, linger, stages};
+use crate::shutdown::{Core, Runner, linger, stages};
 use crate::signal::exit;
 use crate::sync::{AtomicBool, Ordering};
 use crate::token::{Announcement, after};
@@ -60,12 +59,7 @@ pub(crate) fn run(core: &Arc<Core>) {
     }
     discard(core.id, left);
     if core.has_owner_gone() {
-        let core = Arc::clone(core);
-        let let_go = move || {
-            let _inside = inside::enter(core.id);
-            core.work.let_go();
-        };
-        let _ = aside::start("winddown-drop", let_go).map_err(std::mem::forget);
+        discard(core.id, core.work.hand_over());
     }
 }
 
@@ -139,21 +133,6 @@ fn clean(core: &Core, teller: &mut Teller) -> (bool, Vec<Entry>) {
             Turn::Start(generation) => core.away(|| core.hooks.run_one(generation)),
             Turn::Over { in_time, left } => return (in_time, left),
         }
-    }
-}
-
-/// Drops what was never called, on a thread that can be left behind: drop code is user code.
-pub(crate) fn discard(id: u64, left: Vec<Entry>) {
-    if !left.is_empty() {
-        // Where there is no thread for it, its memory goes with the process.
-        let _ = aside::start("winddown-drop", move || {
-            let _inside = inside::enter(id);
-            // One by one: a second panic while the first one unwinds would end the process.
-            for entry in left {
-                contained(|| drop(entry));
-            }
-        })
-        .map_err(std::mem::forget);
     }
 }
 

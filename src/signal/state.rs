@@ -187,6 +187,10 @@ impl SignalState {
         let Some(ending) = self.node.ending() else {
             return Answer::Noted;
         };
+        // P10: nobody is there any more, though `feed` may still come here.
+        if self.released.load(Ordering::Acquire) {
+            return Answer::AsBefore;
+        }
         let lingers = self.settings.lingers_at(signal);
         let (life, answer) = if lingers {
             (Life::Lingering, Answer::Linger)

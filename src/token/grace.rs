@@ -28,8 +28,8 @@ pub(crate) mod after {
     pub(crate) const LAST_WORDS: Duration = Duration::from_millis(30);
     /// …then what stdout still buffers.
     pub(crate) const FLUSH: Duration = Duration::from_millis(10);
-    /// An owner that waits makes the report itself, if the runner has not by then.
-    pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
+    /// An owner that waits does all but the last of these, if the runner has not by then.
+    pub(crate) const PATIENCE: Duration = Duration::from_millis(15);
     /// The watchdog waits for all of these…
     pub(crate) const WATCHDOG: Duration = Duration::from_millis(60);
     /// …and then lets the emergency hooks run.
@@ -37,7 +37,7 @@ pub(crate) mod after {
 
     const _: () = {
         let runner = EMERGENCY.as_millis() + LAST_WORDS.as_millis() + FLUSH.as_millis();
-        let owner = PATIENCE.as_millis() + LAST_WORDS.as_millis();
+        let owner = PATIENCE.as_millis() + EMERGENCY.as_millis() + LAST_WORDS.as_millis();
         let watchdog = WATCHDOG.as_millis() + WATCHDOG_EMERGENCY.as_millis();
         assert!(runner < WATCHDOG.as_millis() && owner < WATCHDOG.as_millis() && watchdog < 100);
     };

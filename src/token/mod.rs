@@ -215,7 +215,7 @@ impl StopToken {
     /// assert_eq!(woken.recv().unwrap(), "enough".into());
     /// ```
     pub fn on_stop(&self, f: impl FnOnce(&StopReason) + Send + 'static) -> OnStop {
-        OnStop::register(self, Box::new(f))
+        OnStop::register(self, f)
     }
 
     /// A source that stops with this token, and can be stopped before it: never the other way

@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::text::Name;
 use crate::token::Node;
 use crate::work::home::Room;
-use crate::work::sets::Interrupting;
+use crate::work::sets::{AnySet, Interrupting};
 use crate::work::{HandBackCall, Home, Sets, StageState};
 
 /// See the module.
@@ -221,10 +221,12 @@ impl Work {
         self.sets().iter().map(|sets| sets.handed_back()).sum()
     }
 
-    /// Lets go of the sets of items. Runs user code: the drop code of what they hold.
-    pub(crate) fn let_go(&self) {
-        for sets in self.sets() {
-            sets.let_go();
-        }
+    /// Hands the sets of items over to whoever drops them. That runs user code: the drop code of
+    /// what they hold.
+    pub(crate) fn hand_over(&self) -> Vec<Arc<dyn AnySet>> {
+        self.sets()
+            .iter()
+            .flat_map(|sets| sets.hand_over())
+            .collect()
     }
 }

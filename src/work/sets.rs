@@ -4,7 +4,6 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Tick;
-use crate::panic::contained;
 use crate::report::{DrainOutcome, DrainReport, Holder};
 use crate::said::{self, Thread};
 use crate::snapshot::StillHere;
@@ -172,13 +171,9 @@ impl Sets {
         }
     }
 
-    /// Lets go of them. Runs user code: the drop code of what they hold.
-    pub(crate) fn let_go(&self) {
-        let held = std::mem::take(&mut self.state.lock().held);
-        // One by one: a second panic while the first one unwinds would end the process.
-        for set in held {
-            contained(|| drop(set));
-        }
+    /// Hands them over to whoever drops them. That runs user code: the drop code of what they hold.
+    pub(super) fn hand_over(&self) -> Vec<Arc<dyn AnySet>> {
+        std::mem::take(&mut self.state.lock().held)
     }
 
     /// See [`AnySet::leave_behind`]. Once. True: something was.

@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         without_threads_the_hooks_run,
         without_threads_a_hung_hook_is_left_behind,
         without_threads_a_hung_hook_does_not_keep_a_future,
+        without_threads_a_hung_hook_keeps_no_emergency_hook,
         without_threads_the_watchdog_ends_it,
         without_threads_the_watchdog_ends_a_hung_hook,
         without_threads_an_installation_is_refused,
@@ -119,6 +120,11 @@ fn no_threads(how: &str) -> ExitCode {
         .install()
         .unwrap();
     hooks(&shutdown, &["two", "one"]);
+    if how.contains("emergency") {
+        shutdown.hook_with(HookOptions::new("terminal").emergency(), || {
+            tell("emergency");
+        });
+    }
     if how.contains("hung hook") {
         let hung = HookOptions::new("hung").timeout(Duration::from_millis(100));
         shutdown.hook_with(hung, || -> () { hang() });
@@ -224,6 +230,20 @@ fn without_threads_a_hung_hook_does_not_keep_a_future() -> Completion {
         .end()
         .assert(End::Code(124), &["ready", "SIGTERM", "hung", "one", "two"])
         .assert_within(GRACE + PROMPT);
+    Completion::Completed
+}
+
+/// Whoever makes the report calls for it, as its thread is there: an owner that waits, or one that awaits.
+fn without_threads_a_hung_hook_keeps_no_emergency_hook() -> Completion {
+    for how in ["hung hook emergency", "hung hook awaited emergency"] {
+        let mut program = or_skip!(as_nobody("no threads", how)).ready();
+        program.signal(Signal::SIGTERM);
+        let ended = program.end().assert_within(GRACE + PROMPT);
+        assert!(
+            ended.lines.iter().any(|line| line == "emergency"),
+            "{ended:?}"
+        );
+    }
     Completion::Completed
 }
 
