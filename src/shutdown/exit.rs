@@ -1,13 +1,20 @@
 //! From the report to the end of the process.
 
 use std::process::{ExitCode, Termination};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::exit_policy::Death;
 use crate::report::ShutdownReport;
+use crate::shutdown::Aside;
 use crate::shutdown::aside;
 use crate::signal::exit;
 use crate::token::after;
+
+/// A reader of stdout that is merely slow gets this long.
+const SLOW_READER: Duration = Duration::from_secs(1);
 
 impl ShutdownReport {
     /// Ends the process as the [`ExitPolicy`](crate::ExitPolicy) says: writes out what stdout still
@@ -16,44 +23,101 @@ impl ShutdownReport {
     /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal. One
     /// that hangs, or a thread that is inside `exit` already, keeps the process no longer than what
     /// was left of the grace period, or a second, whichever is longer (unless
-    /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)).
+    /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)). What a full stdout does
+    /// not take within a second is lost.
+    ///
+    /// From inside the shutdown, with a report that is not [final](Self::is_final), it ends the
+    /// process in the middle of it, with the code of a failure.
     pub fn exit(self) -> ! {
-        exit::normally(self.prepare())
-    }
-
-    /// What may hang is bounded from here on.
-    fn prepare(&self) -> Death {
         let death = self.death();
-        flush_bounded();
+        let flushed = flush_within(SLOW_READER);
         if let Some(time) = self.exit_within() {
-            end_after(time, death);
+            if !end_after(time, death) && !flushed {
+                // The flush at the end would hang, with nobody to end it.
+                exit::now(death);
+            }
         }
-        death
+        exit::normally(death)
     }
 }
 
 impl Termination for ShutdownReport {
     /// As [`exit`](ShutdownReport::exit), but by a return from `main`. Does not return where the
     /// policy says to die by a signal.
+    ///
+    /// Where the program does not end then but goes on, it is left alone.
     fn report(self) -> ExitCode {
-        match self.prepare() {
-            Death::Code(code) => ExitCode::from(code),
-            death @ Death::Signal(_) => exit::normally(death),
+        let code = match self.death() {
+            Death::Code(code) => code,
+            Death::Signal(_) => self.exit(),
+        };
+        let flushed = flush_within(SLOW_READER);
+        if let Some(time) = self.exit_within() {
+            let death = Death::Code(code);
+            if flushed {
+                end_after_exit_begins(time, code);
+            } else if !end_after(time, death) {
+                exit::now(death);
+            }
         }
+        ExitCode::from(code)
     }
 }
 
 /// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the
 /// process.
 pub(super) fn flush_bounded() {
-    aside::bounded_by("winddown-flush", after::FLUSH, exit::flush);
+    flush_within(after::FLUSH);
 }
 
-/// Ends the process in `time`, whatever keeps it then.
-fn end_after(time: Duration, death: Death) {
-    // Where there is no thread for it, the second signal still works.
-    let _ = aside::start("winddown-exit", move || {
-        std::thread::sleep(time);
+/// True: it has been written, or nobody takes it.
+fn flush_within(limit: Duration) -> bool {
+    Aside::start("winddown-flush", exit::flush).is_ok_and(|aside| aside.wait(limit))
+}
+
+/// Ends the process in `time`, whatever keeps it then. False: there is no thread for it; the second
+/// signal still works.
+fn end_after(time: Duration, death: Death) -> bool {
+    let end = move || {
+        thread::sleep(time);
         exit::now(death);
+    };
+    aside::start("winddown-exit", end).is_ok()
+}
+
+/// The thread that ends the process, once that has begun to exit.
+static WAITING: OnceLock<Option<Thread>> = OnceLock::new();
+static EXITING: AtomicBool = AtomicBool::new(false);
+/// How the last report has it end: the time in milliseconds, and in the lowest byte the code.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// As [`end_after`], but from when the process begins to exit. Its thread is there before that: then
+/// it may be too late to start one.
+fn end_after_exit_begins(time: Duration, code: u8) {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    LAST.store(
+        millis.min(u64::MAX >> 8) << 8 | u64::from(code),
+        Ordering::Release,
+    );
+    WAITING.get_or_init(|| {
+        let wait = || {
+            while !EXITING.load(Ordering::Acquire) {
+                thread::park();
+            }
+            let last = LAST.load(Ordering::Acquire);
+            thread::sleep(Duration::from_millis(last >> 8));
+            exit::now(Death::Code(last.to_le_bytes()[0]));
+        };
+        let waiting = thread::Builder::new().name("winddown-exit".to_owned());
+        let waiting = waiting.spawn(wait).ok()?.thread().clone();
+        exit::at_exit(begins_to_exit).then_some(waiting)
     });
+}
+
+/// Called by `exit`, before what was registered earlier with `atexit`.
+extern "C" fn begins_to_exit() {
+    EXITING.store(true, Ordering::Release);
+    if let Some(Some(waiting)) = WAITING.get() {
+        waiting.unpark();
+    }
 }

@@ -269,6 +269,11 @@ pub(crate) fn exit_now(code: c_int) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
+    // SAFETY: whoever gives a safe function lets it be called at any time, on any thread.
+    unsafe { libc::atexit(f) == 0 }
+}
+
 /// A number for the calling thread, never 0. Async-signal-safe.
 #[allow(
     clippy::cast_possible_truncation,
@@ -389,8 +394,7 @@ impl Futex {
     pub(super) fn wait(&self, value: u32, bits: u32, timeout: Option<std::time::Duration>) {
         // Of the call that takes bits, the timeout is a moment: of this clock.
         let until = timeout.map(|timeout| {
-            let now = std::time::Duration::from_nanos(monotonic_nanos());
-            let until = now.saturating_add(timeout);
+            let until = std::time::Duration::from_nanos(monotonic_nanos()).saturating_add(timeout);
             let seconds = until.as_secs().try_into().unwrap_or(i64::MAX);
             [seconds, until.subsec_nanos().into()]
         });
