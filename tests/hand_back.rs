@@ -97,6 +97,62 @@ fn p20_a_commit_that_is_under_way_has_the_hand_back_slice() {
     }
 }
 
+/// P21: also where the program has handed its item back.
+#[test]
+fn hooks_wait_for_the_worker_of_an_item_that_is_handed_back() {
+    let shutdown = embedded()
+        .cleanup_reserve(FAR) // the drain has no time, the hand-back half of it
+        .install()
+        .unwrap();
+    let (tell, told) = mpsc::channel();
+    let jobs = shutdown
+        .in_flight("jobs")
+        .on_interrupted(move |_| tell.send(()));
+    let item = jobs.reserve().unwrap().fill(1).unwrap();
+    let (leave, left) = mpsc::channel();
+    shutdown.hook("close", move || {
+        left.try_recv().map_err(|_| "a worker is there")
+    });
+    let working = thread::spawn(move || {
+        told.recv_timeout(FAR).unwrap();
+        thread::sleep(SHORT);
+        leave.send(()).unwrap();
+        drop(item);
+    });
+    let report = bounded(move || shutdown.shutdown());
+    working.join().unwrap();
+    assert_eq!(
+        (report.outcome(), report.handed_back()),
+        (Outcome::Clean, 1),
+        "{report}"
+    );
+}
+
+/// As long as none hangs.
+#[test]
+fn hand_backs_are_made_one_after_the_other() {
+    let shutdown = embedded().cleanup_reserve(FAR).install().unwrap();
+    let alone = Arc::new(Mutex::new(()));
+    let beside = Arc::new(AtomicUsize::new(0));
+    let (at_call, seen) = (Arc::clone(&alone), Arc::clone(&beside));
+    let jobs = shutdown.in_flight("jobs").on_interrupted(move |_| {
+        let alone = at_call.try_lock();
+        seen.fetch_add(usize::from(alone.is_err()), Ordering::SeqCst);
+        thread::sleep(SHORT);
+    });
+    let items: Vec<_> = (0..6)
+        .map(|n| jobs.reserve().unwrap().fill(n).unwrap())
+        .collect();
+    let ending = thread::spawn(move || shutdown.shutdown());
+    for item in items {
+        item.token().wait();
+        drop(item);
+    }
+    let report = bounded(move || ending.join().unwrap());
+    assert_eq!(report.handed_back(), 6, "{report}");
+    assert_eq!(beside.load(Ordering::SeqCst), 0, "two at the same time");
+}
+
 /// P20: one that waits for its items is waited for too, in the slice that they had.
 #[test]
 fn an_owner_that_comes_after_its_last_item_is_in_time() {

@@ -143,6 +143,7 @@ fn a_snapshot_of_a_running_program_names_everybody() {
     assert!(reader.thread().is_none(), "nobody is late");
     let jobs = find(&snapshot, "jobs");
     assert_eq!((jobs.count(), jobs.said().unwrap().what()), (2, "job 7"));
+    assert!(find(&snapshot, "source").age().is_some());
     assert!(find(&snapshot, "first").age().is_none() && upload.age().is_some());
     // What has gone is not there any more.
     drop((hold, sub, slot, guard));

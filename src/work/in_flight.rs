@@ -354,7 +354,7 @@ impl<T: Send + Sync + 'static> Item<T> {
         let Some((set, key)) = self.place.take() else {
             return;
         };
-        if self.cell.stands_at(Stand::Running) && !set.common.home.process.is_this() {
+        if !self.cell.stands_at(Stand::Completed) && !set.common.home.process.is_this() {
             // P20: in a forked child it is the parent's, which gives it its verdict.
             std::mem::forget(self.value.take());
             return;

@@ -7,17 +7,18 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use winddown::{DrainOutcome, InFlight, Item, NotCompleted, ShutdownHandle};
+use winddown::{DrainOutcome, HandBack, InFlight, Item, NotCompleted, ShutdownHandle};
 
-use crate::common::{bounded, embedded};
+use crate::common::{FAR, bounded, embedded};
 use crate::harness::trials;
 use crate::items::impatient;
-use crate::{multi_thread, on_both};
+use crate::{current_thread, multi_thread, on_both};
 
 pub(crate) fn tests() -> Vec<Trial> {
     trials![
         p20_a_commit_under_way_is_not_aborted,
         p20_a_task_that_commits_all_the_time_is_aborted_between_two,
+        p20_who_was_not_aborted_commits_behind_one_that_was,
         p20_a_commit_that_hangs_is_undecided_and_not_handed_back,
         p20_run_async_is_not_cut_off_in_its_commit,
         p15_run_async_ends_after_a_commit_that_was_too_slow,
@@ -121,6 +122,34 @@ fn p20_a_task_that_commits_all_the_time_is_aborted_between_two() {
         assert!(!completed.is_empty() && !back.is_empty());
         assert_eq!(completed.len() + back.len(), 5_000);
         assert_eq!(report.handed_back(), back.len());
+    });
+}
+
+/// That the one before it on the same thread has been aborted is nothing to it.
+fn p20_who_was_not_aborted_commits_behind_one_that_was() {
+    current_thread().block_on(async {
+        let shutdown = embedded().cleanup_reserve(FAR).install().unwrap();
+        let jobs = shutdown
+            .in_flight("jobs")
+            .hand_back(HandBack::WhenStopped)
+            .on_interrupted(|_| ());
+        let item = jobs.reserve().unwrap().fill(1).unwrap();
+        let aborted = shutdown
+            .spawn_async("aborted", async |_| pending::<()>().await)
+            .unwrap();
+        let committed = tokio::spawn(async move {
+            item.token().stopped().await;
+            item.complete_async(async |_| Ok::<_, String>("done")).await
+        });
+        let report = shutdown.shutdown_async().await;
+        assert!(aborted.join().await.is_err());
+        assert_eq!(committed.await.unwrap(), Ok("done"));
+        let items = report.drained().iter();
+        assert_eq!(
+            items.filter(|row| row.name() == "jobs").count(),
+            0,
+            "{report}"
+        );
     });
 }
 

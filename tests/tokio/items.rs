@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use winddown::{DrainOutcome, HandBack, Interruption, NotCompleted, ShutdownBuilder};
+use winddown::{DrainOutcome, HandBack, Interruption, NotCompleted, Outcome, ShutdownBuilder};
 
 use crate::common::{bounded, embedded};
 use crate::harness::trials;
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         p20_an_item_is_handed_back_when_all_of_its_future_has_been_dropped,
         p20_p21_the_drain_waits_for_an_async_hand_back,
         p20_an_async_hand_back_has_its_outcome,
+        p17_an_async_hand_back_may_call_shutdown,
         p20_an_async_hand_back_that_hangs_leaves_its_item_undecided,
         p20_an_async_hand_back_whose_runtime_is_gone_says_so,
         p20_what_runs_on_is_undecided_or_handed_back_as_asked,
@@ -176,6 +177,22 @@ pub(crate) fn impatient() -> ShutdownBuilder {
     embedded()
         .grace_period(Duration::from_secs(4))
         .cleanup_reserve(Duration::from_millis(3900))
+}
+
+/// It is part of the shutdown, and gets what has happened so far.
+fn p17_an_async_hand_back_may_call_shutdown() {
+    on_both(|| async {
+        let shutdown = Arc::new(embedded().install().unwrap());
+        let inside = Arc::downgrade(&shutdown);
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let jobs = shutdown.in_flight("jobs").on_interrupted_async(move |_| {
+            let (inside, tell) = (inside.upgrade().unwrap(), tell.clone());
+            async move { tell.send(inside.shutdown().is_final()).unwrap() }
+        });
+        drop(jobs.reserve().unwrap().fill(1).unwrap());
+        assert_eq!(told.recv().await, Some(false));
+        assert_eq!(shutdown.wait_async().await.outcome(), Outcome::Clean);
+    });
 }
 
 fn p20_p21_the_drain_waits_for_an_async_hand_back() {

@@ -11,7 +11,7 @@ use winddown::{
     TaskLost,
 };
 
-use crate::common::{bounded, embedded};
+use crate::common::{FAR, bounded, embedded};
 use crate::harness::trials;
 use crate::{multi_thread, on_both};
 
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         p21_the_tasks_of_stages_end_in_their_turn,
         what_a_task_says_is_its_own,
         what_a_stage_leaves_is_aborted_and_has_ended,
+        a_task_that_waits_has_no_thread,
     ]
 }
 
@@ -145,6 +146,8 @@ struct SetsAtDrop(Arc<AtomicBool>);
 
 impl Drop for SetsAtDrop {
     fn drop(&mut self) {
+        // Whoever does not wait for it is long past it.
+        std::thread::sleep(Duration::from_millis(50));
         self.0.store(true, Ordering::SeqCst);
     }
 }
@@ -284,11 +287,7 @@ fn p21_the_tasks_of_stages_end_in_their_turn() {
 
 fn what_a_stage_leaves_is_aborted_and_has_ended() {
     on_both(|| async {
-        let shutdown = embedded()
-            .grace_period(Duration::from_secs(4))
-            .cleanup_reserve(Duration::from_millis(3900))
-            .install()
-            .unwrap();
+        let shutdown = embedded().cleanup_reserve(FAR).install().unwrap();
         let stage = shutdown.stage("stage");
         let dropped = Arc::new(AtomicBool::new(false));
         let (dropping, at_hook) = (SetsAtDrop(Arc::clone(&dropped)), Arc::clone(&dropped));
@@ -314,6 +313,40 @@ fn what_a_stage_leaves_is_aborted_and_has_ended() {
             &winddown::HookOutcome::Completed,
             "{report}"
         );
+        // Nobody waits for the end of the slice.
+        assert!(report.took() < FAR / 8, "{report}");
+    });
+}
+
+/// While it waits, a future is on no thread.
+fn a_task_that_waits_has_no_thread() {
+    on_both(|| async {
+        let shutdown = embedded().install().unwrap();
+        let (waits, waiting) = tokio::sync::oneshot::channel();
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let task = shutdown
+            .spawn_async("waits", async move |_| {
+                waits.send(()).unwrap();
+                gone.await.unwrap();
+            })
+            .unwrap();
+        waiting.await.unwrap();
+        shutdown.stop("now");
+        // It may still be on its way from the one to the other.
+        let has_left = || {
+            let snapshot = shutdown.snapshot();
+            let mut rows = snapshot.holders().iter();
+            let row = rows.find(|row| row.name() == "waits").unwrap();
+            row.thread().is_none()
+        };
+        let deadline = std::time::Instant::now() + FAR / 2;
+        while !has_left() {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        assert_eq!(shutdown.wait_async().await.outcome(), Outcome::Clean);
+        task.join().await.unwrap();
     });
 }
 
