@@ -103,13 +103,15 @@ impl ShutdownBuilder {
     /// up. Its first half is the hand-back slice, for items that are still in flight then; what
     /// that leaves is the hooks' (and, with a ledger, that of the member that leaves: a quarter of
     /// the reserve, 1 s at most). Default: a third of the grace period, 5 s at most. More than the
-    /// grace period is as much as the grace period.
+    /// grace period is as much as the grace period; with nothing left for the drain, whoever is not
+    /// back at the stop is late.
     pub fn cleanup_reserve(mut self, reserve: Duration) -> Self {
         self.cleanup_reserve = Some(reserve);
         self
     }
 
-    /// How long one hook may run, unless it says otherwise. Default: 5 s.
+    /// How long one hook may run, unless it says otherwise. Default: 5 s. Zero is no time: each is
+    /// called, and left behind at once.
     pub fn hook_timeout(mut self, timeout: Duration) -> Self {
         self.hook_timeout = timeout;
         self

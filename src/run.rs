@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::mem::needs_drop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::process::{ExitCode, Termination};
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ use crate::panic;
 use crate::reason::StopReason;
 use crate::report::Outcome;
 use crate::shutdown::{Aside, bounded_by};
+use crate::signal::mask::Blocked;
 use crate::stopped_probe::{self, Shown};
 
 /// A stderr that nobody reads may hold up a failed installation for so long.
@@ -70,7 +72,15 @@ impl ShutdownBuilder {
         // The value of an Ok and the drop code of an Err are the program's too.
         let ended = catch_unwind(AssertUnwindSafe(|| {
             f(&coordinator)
-                .map(drop)
+                .map(|value| {
+                    if needs_drop::<R>() {
+                        // P15: it may hang as it is dropped, and is to have an end.
+                        coordinator
+                            .core()
+                            .stop_unless_stopped(StopReason::Completed);
+                    }
+                    drop(value);
+                })
                 .map_err(|error| panic::show_and_drop(error, stopped_probe::show))
         }));
         let (mut failed, mut panicked) = (false, false);
@@ -144,6 +154,9 @@ fn said(error: &impl Display) -> String {
 }
 
 fn show(text: &str) {
+    // In the background of a terminal that stops whoever writes there, the line is written all the
+    // same: nobody would wake the program.
+    let _blocked = Blocked::all();
     // Nobody is left to tell when this fails.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -11,6 +11,7 @@ use {
     crate::console::{self, NextInterrupt, View},
     crate::reason::Signal,
     crate::signal::install,
+    crate::signal::mask::Blocked,
     std::sync::Arc,
 };
 
@@ -25,7 +26,11 @@ impl Core {
         // same.
         let events = self.bus.subscribe();
         let core = Arc::clone(self);
-        let show = move || console::show(settings, &events, || core.view());
+        let show = move || {
+            // In the background of a terminal that stops whoever writes there, this is not to stop.
+            let _blocked = Blocked::all();
+            console::show(settings, &events, || core.view());
+        };
         if let Ok(console) = Aside::start("winddown-console", show) {
             let _ = self.shown.set(console);
         }

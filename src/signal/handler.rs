@@ -232,7 +232,7 @@ pub(crate) fn as_before(signal: Signal) {
         return;
     }
     match signal.number() {
-        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => {}
+        _ if prior::is_nothing_by_default(signal) => {}
         // SAFETY: `raise` is async-signal-safe.
         libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => unsafe {
             libc::raise(libc::SIGSTOP);

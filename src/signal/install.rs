@@ -110,7 +110,14 @@ fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Resul
         prior::set_prior(signal, Prior::NotOurs);
         return result;
     }
-    let stood = handler::action_of(signal)?.sa_sigaction;
-    STOOD[prior::index(signal)].store(stood, Ordering::Release);
+    let mut stands = handler::action_of(signal)?;
+    STOOD[prior::index(signal)].store(stands.sa_sigaction, Ordering::Release);
+    if prior == Prior::Handler {
+        // P11: it goes on running on the stack and with the mask that it has asked for, which the
+        // registry does not ask for.
+        stands.sa_flags |= before.sa_flags & libc::SA_ONSTACK;
+        stands.sa_mask = before.sa_mask;
+        handler::put_back(signal, &stands);
+    }
     Ok(())
 }

@@ -52,6 +52,18 @@ pub(crate) fn set_prior(signal: Signal, prior: Prior) {
     PRIOR[index(signal)].store(prior as u8, Ordering::Release);
 }
 
+/// Its default action is to do nothing. Async-signal-safe.
+pub(super) fn is_nothing_by_default(signal: Signal) -> bool {
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    let more = matches!(signal.number(), libc::SIGIO | libc::SIGINFO);
+    #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
+    let more = false;
+    more || matches!(
+        signal.number(),
+        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH
+    )
+}
+
 /// The address of the handler that ours calls first, and whether it takes a `siginfo_t`.
 pub(super) fn next(signal: Signal) -> Option<(usize, bool)> {
     match NEXT[index(signal)].load(Ordering::SeqCst) {

@@ -218,9 +218,11 @@ fn chain(how: &str) -> ExitCode {
             signal_hook::flag::register(Signal::SIGTERM as i32, Arc::clone(&seen)).unwrap();
         }
         "bare" => sys::bare_handler(Signal::SIGTERM),
+        "choosy" => sys::choosy_handler(Signal::SIGTERM),
         _ => panic!("no such way"),
     }
     let shutdown = quick().install().unwrap();
+    assert_eq!(sys::is_on_a_stack(Signal::SIGTERM), how == "choosy");
     raise(Signal::SIGTERM).unwrap();
     assert!(
         seen.load(Ordering::SeqCst) || sys::BARE.load(Ordering::SeqCst),
@@ -230,9 +232,9 @@ fn chain(how: &str) -> ExitCode {
     fine()
 }
 
-/// P11: whether registered by the crate that we share, or by hand.
+/// P11: whether registered by the crate that we share, or by hand; on the stack and with the mask that they ask for.
 fn older_handlers_still_run() {
-    for how in ["registry", "bare"] {
+    for how in ["registry", "bare", "choosy"] {
         Launch::new("chain")
             .argument(how)
             .start()

@@ -53,6 +53,32 @@ pub(crate) fn bare_handler(signal: Signal) {
     set(signal, SigHandler::Handler(handler));
 }
 
+/// As [`bare_handler`], with a mask and a stack; it sees only what comes with that mask.
+pub(crate) fn choosy_handler(signal: Signal) {
+    extern "C" fn handler(_: libc::c_int) {
+        let masked = SigSet::thread_get_mask().is_ok_and(|mask| mask.contains(Signal::SIGUSR1));
+        BARE.store(masked, Ordering::SeqCst);
+    }
+    let (handler, mask) = (SigHandler::Handler(handler), SigSet::from(Signal::SIGUSR1));
+    let action = SigAction::new(handler, SaFlags::SA_ONSTACK, mask);
+    // SAFETY: the handler asks for the mask, and stores.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+/// The handler that stands there now asks for the other stack.
+pub(crate) fn is_on_a_stack(signal: Signal) -> bool {
+    // SAFETY: an all-zero `sigaction` is a valid one; the call only reads.
+    let action = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        assert_eq!(
+            libc::sigaction(signal as i32, std::ptr::null(), &raw mut action),
+            0
+        );
+        action
+    };
+    action.sa_flags & libc::SA_ONSTACK != 0
+}
+
 /// How often the handler installed by [`counting_handler`] was called.
 pub(crate) static COUNTED: AtomicUsize = AtomicUsize::new(0);
 
