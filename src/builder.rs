@@ -118,7 +118,8 @@ impl ShutdownBuilder {
     }
 
     /// Deliveries within this time of the first are the same request (P7): a key press that arrives
-    /// from the terminal and from the parent too is one. Default: 300 ms.
+    /// from the terminal and from the parent too is one. Default: 300 ms. As long as the grace
+    /// period, it leaves no second request to be made.
     pub fn debounce(mut self, window: Duration) -> Self {
         self.debounce = window;
         self

@@ -63,7 +63,7 @@ impl ShutdownHandle {
     /// stop the next (P14). Not called on a forced exit, `SIGKILL`, `abort`.
     ///
     /// Never refused (P19): registered while cleaning it is the next to be called, registered after
-    /// the end it is called at once, on this thread.
+    /// the end it is called at once, on this thread (and what it returns is in no report).
     ///
     /// ```
     /// # let shutdown = winddown::ShutdownCoordinator::builder().signals([]).install()?;

@@ -33,7 +33,12 @@ impl ShutdownBuilder {
     /// is status 1, unless it is or shows [`Stopped`](crate::Stopped). A report that is not
     /// [clean](Outcome::Clean) is shown on stderr too; an error alone does not make it unclean. A
     /// panic is 101, a failed installation 1. The [`ExitPolicy`](crate::ExitPolicy) has the last
-    /// word; where it says to die by the signal, `run` does not return.
+    /// word; where it says to die by the signal, `run` does not return. What `f` comes to after it
+    /// has fetched the report itself counts too.
+    ///
+    /// The code is for a program that ends with it: return it from `main`. What then hangs in
+    /// `exit` is ended as in [`ShutdownReport::exit`](crate::ShutdownReport::exit); a program that
+    /// goes on is left alone.
     ///
     /// ```no_run
     /// use std::process::ExitCode;

@@ -114,7 +114,8 @@ impl Hook {
         Self { registered }
     }
 
-    /// Takes it off the stack without running it. False: it has been run, or is being run.
+    /// Takes it off the stack without running it. False: it has been run, is being run, or was
+    /// skipped at the end.
     pub fn remove(self) -> bool {
         let Some((hooks, key)) = self.registered else {
             return false;
@@ -128,8 +129,8 @@ impl Hook {
         true
     }
 
-    /// Runs it now, on this thread. `None`: it has been run, or is being run; a hook that was
-    /// registered after the end has been.
+    /// Runs it now, on this thread. `None`: it has been run, is being run, or was skipped at the
+    /// end; a hook that was registered after the end has been run.
     ///
     /// On this thread nothing can cut it short. A shutdown that comes meanwhile waits for it within
     /// its timeout.

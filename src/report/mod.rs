@@ -87,7 +87,8 @@ pub enum DrainOutcome {
     Failed(String),
     /// A task, or the hand-back of an item, that panicked with this message.
     Panicked(String),
-    /// It was still there when its time was over, and was left behind.
+    /// It was still there when its time was over, and was left behind, whatever became of it while
+    /// the hooks ran. Of an item: its place was reserved, and not filled.
     Abandoned,
     /// A task that is a future, or that of `run_async`, and was dropped when its time was over: it
     /// has ended, its drop code has run.

@@ -23,8 +23,8 @@ impl ShutdownReport {
     /// `atexit` handlers run where it exits with a code, and do not where it dies by a signal. One
     /// that hangs, or a thread that is inside `exit` already, keeps the process no longer than what
     /// was left of the grace period, or a second, whichever is longer (unless
-    /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)). What a full stdout does
-    /// not take within a second is lost.
+    /// [`exit_on_timeout(false)`](crate::ShutdownBuilder::exit_on_timeout)). What a full stdout
+    /// does not take within a second is lost.
     ///
     /// From inside the shutdown, with a report that is not [final](Self::is_final), it ends the
     /// process in the middle of it, with the code of a failure.
@@ -91,8 +91,8 @@ static EXITING: AtomicBool = AtomicBool::new(false);
 /// How the last report has it end: the time in milliseconds, and in the lowest byte the code.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// As [`end_after`], but from when the process begins to exit. Its thread is there before that: then
-/// it may be too late to start one.
+/// As [`end_after`], but from when the process begins to exit. Its thread is there before that:
+/// then it may be too late to start one.
 fn end_after_exit_begins(time: Duration, code: u8) {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     LAST.store(

@@ -28,7 +28,8 @@ pub enum Escalation {
     #[default]
     SecondSignal,
     /// Further signals are noted in the report and do nothing else, but for the one that ends a
-    /// [linger](crate::ShutdownBuilder::linger). The grace period still holds.
+    /// [linger](crate::ShutdownBuilder::linger): also after the end, for as long as the coordinator
+    /// lives. The grace period still holds.
     Never,
 }
 

@@ -162,7 +162,8 @@ impl<T: Send + Sync + 'static> InFlight<T> {
     /// stopped, or the stage that the set belongs to (P22).
     ///
     /// It counts already: the drain waits for what the fetch brings, so that nothing is lost
-    /// between the fetch and the registration.
+    /// between the fetch and the registration. One that is not filled in time is reported as
+    /// abandoned: a fetch should have an end.
     pub fn reserve(&self) -> Option<Slot<T>> {
         let set = &self.shards[shard()];
         let mut state = set.state.lock();
@@ -278,8 +279,8 @@ impl<T: Send + Sync + 'static> Item<T> {
     /// Calls `commit`, which makes the work's effect last, and with that completes the item.
     ///
     /// From here on the item cannot be taken back any more. A commit that is running when the time
-    /// is over is waited for within the hand-back slice; after that the item is undecided, which
-    /// the report says.
+    /// is over is waited for within the hand-back slice; if it has not ended when the report is
+    /// made, the item is undecided, which that says.
     ///
     /// # Errors
     ///
