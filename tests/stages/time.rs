@@ -272,6 +272,24 @@ fn a_timeout_that_is_changed_on_the_way_does_not_upset_the_shares() {
     assert!(stages[0].time_left().unwrap() > FAR / 2, "{report}");
 }
 
+/// P21: until it is empty, or that time is over.
+#[test]
+fn a_stage_with_a_timeout_is_waited_for_within_it() {
+    let shutdown = embedded().install().unwrap();
+    let sink = shutdown.stage("sink").token();
+    let source = shutdown.stage("source").timeout(FAR / 3);
+    let hold = source.hold("slow").unwrap();
+    shutdown.stop("now");
+    source.token().wait();
+    thread::sleep(SHORT);
+    let early = sink.is_stopped();
+    drop(hold);
+    let report = bounded(move || shutdown.shutdown());
+    assert!(!early, "the next one was stopped before it was empty");
+    assert_eq!(*row(&report, "slow").outcome(), DrainOutcome::Ended);
+    assert_eq!(report.outcome(), Outcome::Clean, "{report}");
+}
+
 /// While draining, whoever is there is late, however short a time: also what came to a stage whose turn has not come.
 #[test]
 fn what_has_just_come_below_a_draining_stage_is_waited_for() {
