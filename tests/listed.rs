@@ -68,6 +68,7 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
     source.stop("enough");
     let shutdown = embedded().install().unwrap();
     let jobs = shutdown.in_flight::<u8>("jobs").on_interrupted(drop);
+    let stream = shutdown.end_of_stream(["a.log"]);
     let shown = [
         (
             format!("{source:?}"),
@@ -99,9 +100,14 @@ fn whatever_is_printed_for_debugging_says_what_it_is() {
             format!("{:?}", shutdown.spawn("worker", |_| ()).unwrap()),
             "Task",
         ),
+        (format!("{stream:?}"), "EndOfStream"),
         (
-            format!("{:?}", shutdown.end_of_stream(["a.log"])),
-            "EndOfStream",
+            format!("{:?}", stream.assignment(&"a.log").unwrap()),
+            "Assignment { generation: ",
+        ),
+        (
+            format!("{:?}", stream.arrive(&"a.log").unwrap()),
+            "Arrival { generation: ",
         ),
         (format!("{jobs:?}"), "InFlight"),
         (
