@@ -15,7 +15,7 @@ use crate::coordinator::ShutdownCoordinator;
 use crate::panic;
 use crate::reason::StopReason;
 use crate::report::Outcome;
-use crate::shutdown::{Aside, bounded_by};
+use crate::shutdown::{Aside, bounded_by, watch_for_exit};
 use crate::signal::mask::Blocked;
 use crate::stopped_probe::{self, Shown};
 
@@ -38,7 +38,8 @@ impl ShutdownBuilder {
     ///
     /// The code is for a program that ends with it: return it from `main`. What then hangs in
     /// `exit` is ended as in [`ShutdownReport::exit`](crate::ShutdownReport::exit); a program that
-    /// goes on is left alone.
+    /// goes on is left alone. A value of `f` that has drop code is dropped after the stop, within the
+    /// time for draining.
     ///
     /// ```no_run
     /// use std::process::ExitCode;
@@ -72,6 +73,9 @@ impl ShutdownBuilder {
                 return ExitCode::FAILURE;
             }
         };
+        if coordinator.core().settings.signals.exit_on_timeout {
+            watch_for_exit();
+        }
         let error_shown = Arc::new(OnceLock::new());
         tell_the_report_first(&coordinator, &error_shown);
         // The value of an Ok and the drop code of an Err are the program's too.
@@ -94,6 +98,7 @@ impl ShutdownBuilder {
             Ok(Err(shown)) if !shown.is_failure(coordinator.core().node.is_stopped()) => {}
             Ok(Err(Shown { text: error, .. })) => {
                 failed = true;
+                coordinator.core().comes_back();
                 let text = said(&error);
                 coordinator.core().stop(StopReason::Failed { error });
                 match show_aside(text) {
@@ -103,6 +108,7 @@ impl ShutdownBuilder {
             }
             Err(payload) => {
                 panicked = true;
+                coordinator.core().comes_back();
                 let message = panic::message(payload);
                 coordinator.core().stop(StopReason::Panicked { message });
             }

@@ -85,7 +85,11 @@ fn p20_no_commit_begins_beside_the_hooks() {
         .on_interrupted(|_| ());
     let item = Mutex::new(jobs.reserve().unwrap().fill(1));
     let (tell, told) = mpsc::channel();
+    let snapshots = shutdown.handle();
     shutdown.hook("close the database", move || {
+        // Nobody waits for it any more.
+        let rows = snapshots.snapshot();
+        assert!(rows.holders().iter().all(|row| row.name() != "jobs"));
         let item = item.lock().unwrap().take().unwrap();
         let committed = item.complete(|_| Err::<(), _>("the database is closed"));
         tell.send(committed).unwrap();

@@ -54,6 +54,7 @@ pub(super) fn inner(drained: Vec<DrainReport>, hooks: Vec<HookReport>, took: u32
         reason: StopReason::Signal(SignalReceived::new(Signal::TERM, origin)),
         later: Later::default(),
         is_final: true,
+        cut_short: false,
         timed_out: false,
         hooks: HookReports {
             list: hooks,

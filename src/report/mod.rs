@@ -210,6 +210,8 @@ pub(crate) struct Inner {
     pub(crate) reason: StopReason,
     pub(crate) later: Later,
     pub(crate) is_final: bool,
+    /// It was asked for from inside: there is more to come.
+    pub(crate) cut_short: bool,
     pub(crate) timed_out: bool,
     pub(crate) hooks: HookReports,
     pub(crate) drained: Vec<DrainReport>,
@@ -244,8 +246,9 @@ impl ShutdownReport {
         self.inner.later.more
     }
 
-    /// False only for a report that was asked for from inside the shutdown (P17): what had happened
-    /// so far.
+    /// False only for a report that was asked for from inside the shutdown (P17), or in a forked
+    /// child: what had happened so far. From inside, its [`exit_code`](Self::exit_code) is that of
+    /// a failure.
     pub fn is_final(&self) -> bool {
         self.inner.is_final
     }
@@ -294,8 +297,9 @@ impl ShutdownReport {
 
     /// What still lived at the stop, in the order it went: first what belongs to no stage, then
     /// each stage and what was in it, the one that stopped first first. What was left behind stands
-    /// behind what has gone. Of items only those without a verdict, and each hand-back that failed,
-    /// also before the stop (the first 64, then how many more).
+    /// behind what has gone. Of items only those without a verdict, the places that were never
+    /// filled, and each hand-back that failed, also before the stop (the first 64, then how many
+    /// more).
     pub fn drained(&self) -> &[DrainReport] {
         &self.inner.drained
     }
@@ -306,7 +310,7 @@ impl ShutdownReport {
         self.inner.handed_back
     }
 
-    /// What was left behind, still running.
+    /// What was left behind, still running when its time was over.
     pub fn abandoned(&self) -> impl Iterator<Item = Abandoned<'_>> {
         let drained = self
             .inner
@@ -365,7 +369,7 @@ impl ShutdownReport {
             timed_out: self.inner.timed_out,
             panicked: task_panicked || self.inner.later.panicked || self.inner.reason.is_panic(),
             // Of a shutdown that is cut short a code of 0 would be a lie.
-            failed: !self.inner.is_final
+            failed: self.inner.cut_short
                 || self.anything_wrong()
                 || self.inner.later.failed
                 || self.inner.reason.is_failure(),

@@ -263,6 +263,7 @@ impl Core {
             reason: self.node.known_reason(),
             later,
             is_final,
+            cut_short: !is_final && self.signals.is_ours(),
             timed_out: timed_out.unwrap_or(false),
             hooks,
             drained,

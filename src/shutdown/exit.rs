@@ -1,10 +1,12 @@
 //! From the report to the end of the process.
 
 use std::process::{ExitCode, Termination};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
+
+use crossbeam_channel::bounded;
 
 use crate::exit_policy::Death;
 use crate::report::ShutdownReport;
@@ -30,20 +32,19 @@ impl ShutdownReport {
     /// process in the middle of it, with the code of a failure.
     pub fn exit(self) -> ! {
         let death = self.death();
-        let flushed = flush_within(SLOW_READER);
-        if let Some(time) = self.exit_within() {
-            if !end_after(time, death) && !flushed {
-                // The flush at the end would hang, with nobody to end it.
-                exit::now(death);
-            }
+        let ends = self.exit_within().map(|time| end_after(time, death));
+        if flush_within(SLOW_READER).is_err() && ends == Some(false) {
+            // The flush at the end may hang, with nobody to end it.
+            exit::now(death);
         }
         exit::normally(death)
     }
 }
 
 impl Termination for ShutdownReport {
-    /// As [`exit`](ShutdownReport::exit), but by a return from `main`. Does not return where the
-    /// policy says to die by a signal.
+    /// As [`exit`](ShutdownReport::exit), but by a return from `main`: the time for what hangs
+    /// counts from when the process begins to exit. Does not return where the policy says to die by
+    /// a signal.
     ///
     /// Where the program does not end then but goes on, it is left alone.
     fn report(self) -> ExitCode {
@@ -53,11 +54,9 @@ impl Termination for ShutdownReport {
         };
         let flushed = flush_within(SLOW_READER);
         if let Some(time) = self.exit_within() {
-            let death = Death::Code(code);
-            if flushed {
-                end_after_exit_begins(time, code);
-            } else if !end_after(time, death) {
-                exit::now(death);
+            let ends = end_after_exit_begins(time, code);
+            if flushed.is_err() && !ends {
+                exit::now(Death::Code(code));
             }
         }
         ExitCode::from(code)
@@ -67,12 +66,24 @@ impl Termination for ShutdownReport {
 /// Writes out what stdout still buffers, for a moment at most: a full pipe must not keep the
 /// process.
 pub(super) fn flush_bounded() {
-    flush_within(after::FLUSH);
+    let _ = flush_within(after::FLUSH);
 }
 
-/// True: it has been written, or nobody takes it.
-fn flush_within(limit: Duration) -> bool {
-    Aside::start("winddown-flush", exit::flush).is_ok_and(|aside| aside.wait(limit))
+/// A reader has `limit`; somebody who has locked stdout, and may have it for good, a moment. What is
+/// written then is written by the thread that has been left behind, or not at all: the flush at the
+/// end of the program does not wait for it. `Err`: there is no thread for it.
+fn flush_within(limit: Duration) -> Result<(), ()> {
+    let (has_lock, locked) = bounded(1);
+    let flushing = Aside::start("winddown-flush", move || {
+        exit::flush(|| {
+            let _ = has_lock.send(());
+        });
+    });
+    let flushing = flushing.map_err(drop)?;
+    if locked.recv_timeout(limit.min(after::FLUSH)).is_ok() {
+        flushing.wait(limit);
+    }
+    Ok(())
 }
 
 /// Ends the process in `time`, whatever keeps it then. False: there is no thread for it; the second
@@ -93,13 +104,13 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// As [`end_after`], but from when the process begins to exit. Its thread is there before that:
 /// then it may be too late to start one.
-fn end_after_exit_begins(time: Duration, code: u8) {
+fn end_after_exit_begins(time: Duration, code: u8) -> bool {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     LAST.store(
         millis.min(u64::MAX >> 8) << 8 | u64::from(code),
         Ordering::Release,
     );
-    WAITING.get_or_init(|| {
+    let waiting = WAITING.get_or_init(|| {
         let wait = || {
             while !EXITING.load(Ordering::Acquire) {
                 thread::park();
@@ -108,10 +119,41 @@ fn end_after_exit_begins(time: Duration, code: u8) {
             thread::sleep(Duration::from_millis(last >> 8));
             exit::now(Death::Code(last.to_le_bytes()[0]));
         };
+        // Once more, to be called before what the program has registered meanwhile.
+        exit::at_exit(begins_to_exit);
         let waiting = thread::Builder::new().name("winddown-exit".to_owned());
-        let waiting = waiting.spawn(wait).ok()?.thread().clone();
-        exit::at_exit(begins_to_exit).then_some(waiting)
+        Some(waiting.spawn(wait).ok()?.thread().clone())
     });
+    if thread::current().name() == Some("main") {
+        let _ = AT_MAINS_END.try_with(|_| ());
+    }
+    if let (Some(waiting), true) = (waiting, EXITING.load(Ordering::Acquire)) {
+        // Another thread has begun, perhaps before there was somebody to be woken.
+        waiting.unpark();
+    }
+    waiting.is_some()
+}
+
+/// For a program that is to end in time. Before it registers anything of its own: a thread of it
+/// may be inside `exit` when its report comes.
+pub(crate) fn watch_for_exit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        exit::at_exit(begins_to_exit);
+    });
+}
+
+thread_local! {
+    /// The C library takes down the locals of the thread that exits before it calls anybody.
+    static AT_MAINS_END: AtMainsEnd = const { AtMainsEnd };
+}
+
+struct AtMainsEnd;
+
+impl Drop for AtMainsEnd {
+    fn drop(&mut self) {
+        begins_to_exit();
+    }
 }
 
 /// Called by `exit`, before what was registered earlier with `atexit`.

@@ -43,6 +43,7 @@ use crate::token::{Deliveries, Ending, GraceClock, Life, Node};
 use crate::work::Work;
 
 pub(crate) use aside::{Aside, bounded_by, discard};
+pub(crate) use exit::watch_for_exit;
 #[cfg_attr(
     not(feature = "ledger"),
     expect(unused_imports, reason = "for features")

@@ -33,7 +33,11 @@ pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
 
 /// Writes out what stdout still buffers, as a death by a signal would lose it. May block on a full
 /// pipe: call it from a thread that can be left behind.
-pub(crate) fn flush() {
-    // Nobody is left to tell of an error, and a thread that holds the lock may be hung.
-    let _ = std::io::stdout().lock().flush();
+///
+/// `locked` is called in between.
+pub(crate) fn flush(locked: impl FnOnce()) {
+    let mut stdout = std::io::stdout().lock();
+    locked();
+    // Nobody is left to tell of an error.
+    let _ = stdout.flush();
 }

@@ -189,7 +189,7 @@ impl SignalState {
             return Answer::Noted;
         };
         // P10: nobody is there any more, though `feed` may still come here.
-        if self.released.load(Ordering::Acquire) {
+        if self.released.load(Ordering::Acquire) && self.is_over() {
             return Answer::AsBefore;
         }
         let lingers = self.settings.lingers_at(signal);

@@ -163,7 +163,7 @@ impl Work {
         };
         let mut rows = self.own.still_here(&mut room);
         for stage in self.stages().iter().rev() {
-            if stage.is_empty() {
+            if stage.is_empty() || stage.is_left_behind() {
                 continue;
             }
             if room.stages > 0 {

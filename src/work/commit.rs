@@ -13,7 +13,8 @@ impl<T: Send + Sync + 'static> Item<T> {
     /// As [`complete`](Self::complete), with a commit that is a future, on any executor.
     ///
     /// A [task](crate::ShutdownHandle::spawn_async) is not aborted while it commits: that is waited
-    /// for within the hand-back slice, and after that the item is undecided (P20). In a task that
+    /// for within the hand-back slice, and the item is undecided if it has not ended when the report
+    /// is made (P20). In a task that
     /// is being aborted no commit begins: it is dropped there, and the item handed back; where its
     /// thread is blocked on it, it gives [`NotCompleted::HandedBack`].
     ///

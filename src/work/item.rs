@@ -4,7 +4,8 @@
 //! Running ──complete──▶ Committing ──Ok──▶ Completed
 //!    │                      └── Err, panic ──┐
 //!    └── fail, drop, panic, end of time ──▶ HandingBack ──▶ HandedBack
-//! Committing, HandingBack and, where only what has stopped is handed back, Running ── end of the slice ──▶ Undecided
+//! Running, where only what has stopped is handed back ── end of the slice ──▶ Undecided
+//! Committing, HandingBack ── the report ──▶ Undecided
 //! ```
 //!
 //! Every arrow is one atomic step, and whoever takes it does what it stands for: so an item is

@@ -131,6 +131,9 @@ impl Sets {
     pub(crate) fn still_here(&self, most: usize) -> (Vec<(StillHere, Thread)>, usize) {
         let sets: Vec<Arc<dyn AnySet>> = {
             let state = self.state.lock();
+            if state.left.is_some() {
+                return (Vec::new(), 0);
+            }
             let open = state.list.iter().filter_map(Weak::upgrade);
             open.chain(state.held.iter().cloned()).collect()
         };

@@ -146,6 +146,10 @@ impl StageState {
         }
     }
 
+    pub(super) fn is_left_behind(&self) -> bool {
+        self.times.lock().left.is_some()
+    }
+
     pub(super) fn report(&self, last: bool) -> Vec<DrainReport> {
         let is_empty = self.is_empty();
         let times = *self.times.lock();

@@ -22,7 +22,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("not released", not_released),
     ("stopped", stopped),
     ("half a line", half_a_line),
-    ("goes on", goes_on),
 ];
 
 /// Every way to the end: what it is called, whether the test sends a signal, the end.
@@ -60,7 +59,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_hold_that_is_not_released_costs_its_share_only,
         a_stopped_process_keeps_its_grace_period,
         what_stdout_still_buffers_is_written,
-        a_program_that_goes_on_after_run_is_left_alone,
     ];
     // P13, once for each.
     for &(way, signal, end) in WAYS {
@@ -200,32 +198,6 @@ fn what_stdout_still_buffers_is_written() {
         program.signal(signal);
         program.end().assert(end, &["ready", "half a line"]);
     }
-}
-
-/// Longer than `exit` may take after a report.
-const GOES_ON: Duration = Duration::from_millis(1500);
-
-fn goes_on(_: &str) -> ExitCode {
-    let run = |name| {
-        let builder = quick().grace_period(Duration::from_millis(500));
-        let _ = builder.run(|shutdown| {
-            hooks(shutdown, &[name]);
-            Ok::<_, String>(())
-        });
-    };
-    run("once");
-    hear();
-    run("twice");
-    ExitCode::from(7)
-}
-
-/// `run` gives the status of a program that ends, and not an order to end.
-fn a_program_that_goes_on_after_run_is_left_alone() {
-    let mut program = Launch::new("goes on").start();
-    program.expect("once");
-    thread::sleep(GOES_ON);
-    program.say("go on");
-    program.end().assert(End::Code(7), &["once", "twice"]);
 }
 
 /// A main loop that never looks at its token.

@@ -89,6 +89,7 @@ fn drop_all() -> ! {
     drop((guard, item));
     tell("dropped");
     tell(shutdown.is_installed());
+    tell(shutdown.shutdown().exit_code());
     drop(shutdown);
     let _ = raise(Signal::SIGKILL);
     unreachable!("it has been killed");
@@ -140,7 +141,7 @@ fn end_fork(program: &mut crate::harness::Program) {
 fn what_a_forked_child_drops_is_the_parents() {
     Launch::new("fork drops").start().end().assert(
         End::Code(0),
-        &["dropped", "false", "completed", "cleaned up"],
+        &["dropped", "false", "0", "completed", "cleaned up"],
     );
 }
 

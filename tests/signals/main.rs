@@ -30,6 +30,7 @@ mod hooks;
 mod install;
 #[cfg(feature = "checkpoint")]
 mod killed;
+mod leaving;
 mod limits;
 mod linger;
 mod memory;
@@ -61,6 +62,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     cycles::SCENARIOS,
     emergency::SCENARIOS,
     endings::SCENARIOS,
+    leaving::SCENARIOS,
     escalation::SCENARIOS,
     failing::SCENARIOS,
     faults::SCENARIOS,
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         safe_calls::tests(),
         forked::tests(),
         endings::tests(),
+        leaving::tests(),
         hooks::tests(),
         limits::tests(),
         memory::tests(),

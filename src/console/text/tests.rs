@@ -177,6 +177,7 @@ fn the_last_line() {
             reason: reason.into(),
             later: crate::reason::Later::default(),
             is_final: true,
+            cut_short: false,
             timed_out: false,
             hooks: HookReports {
                 list,
