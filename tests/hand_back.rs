@@ -14,16 +14,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use common::{FAR, SHORT, bounded, embedded};
+use common::{FAR, SHORT, bounded, embedded, hasty, undrained};
 use winddown::{Advice, DrainOutcome, Outcome};
 
 #[test]
 fn a_hand_back_that_hangs_leaves_the_others_their_time() {
-    let shutdown = embedded()
-        .grace_period(SHORT * 40)
-        .cleanup_reserve(SHORT * 36)
-        .install()
-        .unwrap();
+    let shutdown = hasty().install().unwrap();
     let back = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&back);
     let (_keep, never) = mpsc::channel::<()>();
@@ -100,10 +96,7 @@ fn p20_a_commit_that_is_under_way_has_the_hand_back_slice() {
 /// P21: also where the program has handed its item back.
 #[test]
 fn hooks_wait_for_the_worker_of_an_item_that_is_handed_back() {
-    let shutdown = embedded()
-        .cleanup_reserve(FAR) // the drain has no time, the hand-back half of it
-        .install()
-        .unwrap();
+    let shutdown = undrained().install().unwrap();
     let (tell, told) = mpsc::channel();
     let jobs = shutdown
         .in_flight("jobs")
@@ -131,7 +124,7 @@ fn hooks_wait_for_the_worker_of_an_item_that_is_handed_back() {
 /// As long as none hangs.
 #[test]
 fn hand_backs_are_made_one_after_the_other() {
-    let shutdown = embedded().cleanup_reserve(FAR).install().unwrap();
+    let shutdown = undrained().install().unwrap();
     let alone = Arc::new(Mutex::new(()));
     let beside = Arc::new(AtomicUsize::new(0));
     let (at_call, seen) = (Arc::clone(&alone), Arc::clone(&beside));
@@ -156,10 +149,7 @@ fn hand_backs_are_made_one_after_the_other() {
 /// P20: one that waits for its items is waited for too, in the slice that they had.
 #[test]
 fn an_owner_that_comes_after_its_last_item_is_in_time() {
-    let shutdown = embedded()
-        .cleanup_reserve(FAR) // the drain has no time, the hand-back half of it
-        .install()
-        .unwrap();
+    let shutdown = undrained().install().unwrap();
     let (tell, told) = mpsc::channel();
     let jobs = shutdown.in_flight("jobs").on_interrupted(move |_| {
         tell.send(()).unwrap();

@@ -12,15 +12,8 @@ mod common;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use common::{FAR, SHORT, bounded, embedded};
-use winddown::{DrainOutcome, HandBack, NotCompleted, Outcome, ShutdownBuilder, ShutdownReport};
-
-/// Little time for the drain, much for what comes after it.
-fn hasty() -> ShutdownBuilder {
-    embedded()
-        .grace_period(SHORT * 40)
-        .cleanup_reserve(SHORT * 36)
-}
+use common::{FAR, SHORT, bounded, hasty};
+use winddown::{DrainOutcome, HandBack, NotCompleted, Outcome, ShutdownReport};
 
 /// What became of each, in the order of the report.
 fn drained(report: &ShutdownReport) -> Vec<(&str, DrainOutcome)> {

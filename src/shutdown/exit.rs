@@ -4,7 +4,7 @@ use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
@@ -73,6 +73,7 @@ pub(super) fn flush_bounded() {
 /// written then is written by the thread that has been left behind, or not at all: the flush at the
 /// end of the program does not wait for it. `Err`: there is no thread for it.
 fn flush_within(limit: Duration) -> Result<(), ()> {
+    let until = Instant::now() + limit;
     let (has_lock, locked) = bounded(1);
     let flushing = Aside::start("winddown-flush", move || {
         exit::flush(|| {
@@ -81,7 +82,7 @@ fn flush_within(limit: Duration) -> Result<(), ()> {
     });
     let flushing = flushing.map_err(drop)?;
     if locked.recv_timeout(limit.min(after::FLUSH)).is_ok() {
-        flushing.wait(limit);
+        flushing.wait(until.saturating_duration_since(Instant::now()));
     }
     Ok(())
 }

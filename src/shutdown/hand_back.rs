@@ -14,7 +14,7 @@ use crate::shutdown::teller::Teller;
 use crate::shutdown::{Core, aside};
 use crate::sync::{Condvar, Mutex};
 use crate::token::SLICE;
-use crate::work::HandBackCall;
+use crate::work::UserCall;
 
 /// A call that takes longer than this part of what is left is left behind, and the next is made on
 /// another thread.
@@ -26,7 +26,7 @@ struct Queue {
 }
 
 struct State {
-    calls: VecDeque<HandBackCall>,
+    calls: VecDeque<UserCall>,
     /// When the current one began; `None` between two, and when there is no thread.
     since: Option<Tick>,
     /// The thread of this generation makes the calls.
@@ -36,12 +36,7 @@ struct State {
 
 /// Makes all `calls`, and waits until nothing is in flight any more, and all others have come back
 /// too, but not beyond `until`.
-pub(super) fn hand_back(
-    core: &Arc<Core>,
-    calls: Vec<HandBackCall>,
-    until: Tick,
-    teller: &mut Teller,
-) {
+pub(super) fn hand_back(core: &Arc<Core>, calls: Vec<UserCall>, until: Tick, teller: &mut Teller) {
     let queue = Arc::new(Queue {
         state: Mutex::new(State {
             calls: calls.into(),

@@ -25,10 +25,9 @@ pub(crate) fn normally(death: Death) -> ! {
     }
 }
 
-/// Calls `f` when the process begins to exit, but not where it is ended at once. False: it will not
-/// be called.
-pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
-    handler::at_exit(f)
+/// Calls `f` when the process begins to exit, but not where it is ended at once.
+pub(crate) fn at_exit(f: extern "C" fn()) {
+    handler::at_exit(f);
 }
 
 /// Writes out what stdout still buffers, as a death by a signal would lose it. May block on a full

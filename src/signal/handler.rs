@@ -155,8 +155,8 @@ pub(crate) fn place(signal: Signal, before: &libc::sigaction) -> io::Result<libc
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = direct as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | before.sa_flags & libc::SA_ONSTACK;
-        action.sa_mask = before.sa_mask;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+        prior::keep_stack_and_mask(&mut action, before);
         let mut stood: libc::sigaction = std::mem::zeroed();
         if libc::sigaction(signal.number(), &raw const action, &raw mut stood) == 0 {
             Ok(stood)
@@ -174,7 +174,7 @@ pub(crate) fn front_with_registry(signal: Signal) -> io::Result<()> {
 }
 
 pub(crate) fn put_back(signal: Signal, before: &libc::sigaction) {
-    // SAFETY: `before` is what `sigaction` itself has reported.
+    // SAFETY: `before` is what `sigaction` itself has reported, but perhaps for stack and mask.
     unsafe { libc::sigaction(signal.number(), before, ptr::null_mut()) };
 }
 
@@ -269,9 +269,9 @@ pub(crate) fn exit_now(code: c_int) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-pub(crate) fn at_exit(f: extern "C" fn()) -> bool {
+pub(crate) fn at_exit(f: extern "C" fn()) {
     // SAFETY: whoever gives a safe function lets it be called at any time, on any thread.
-    unsafe { libc::atexit(f) == 0 }
+    unsafe { libc::atexit(f) };
 }
 
 /// A number for the calling thread, never 0. Async-signal-safe.

@@ -113,10 +113,8 @@ fn register(signal: Signal, before: &libc::sigaction, prior: Prior) -> io::Resul
     let mut stands = handler::action_of(signal)?;
     STOOD[prior::index(signal)].store(stands.sa_sigaction, Ordering::Release);
     if prior == Prior::Handler {
-        // P11: it goes on running on the stack and with the mask that it has asked for, which the
-        // registry does not ask for.
-        stands.sa_flags |= before.sa_flags & libc::SA_ONSTACK;
-        stands.sa_mask = before.sa_mask;
+        // The registry asks for neither, and is the one that the system looks at now.
+        prior::keep_stack_and_mask(&mut stands, before);
         handler::put_back(signal, &stands);
     }
     Ok(())

@@ -52,6 +52,12 @@ pub(crate) fn set_prior(signal: Signal, prior: Prior) {
     PRIOR[index(signal)].store(prior as u8, Ordering::Release);
 }
 
+/// P11: what goes before a handler runs on the stack and with the mask that this has asked for.
+pub(super) fn keep_stack_and_mask(action: &mut libc::sigaction, before: &libc::sigaction) {
+    action.sa_flags |= before.sa_flags & libc::SA_ONSTACK;
+    action.sa_mask = before.sa_mask;
+}
+
 /// Its default action is to do nothing. Async-signal-safe.
 pub(super) fn is_nothing_by_default(signal: Signal) -> bool {
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]

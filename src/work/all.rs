@@ -15,7 +15,7 @@ use crate::text::Name;
 use crate::token::Node;
 use crate::work::home::Room;
 use crate::work::sets::{AnySet, Interrupting};
-use crate::work::{HandBackCall, Home, Sets, StageState};
+use crate::work::{Home, Sets, StageState, UserCall};
 
 /// See the module.
 pub(crate) struct Work {
@@ -182,7 +182,7 @@ impl Work {
     }
 
     /// Takes back what is running, and gives the calls that tell it and hand it back.
-    pub(crate) fn interrupt(&self) -> Vec<HandBackCall> {
+    pub(crate) fn interrupt(&self) -> Vec<UserCall> {
         let mut calls = Interrupting::default();
         for sets in self.sets() {
             sets.interrupt(&mut calls);

@@ -36,7 +36,7 @@ pub use in_flight::{HandBack, InFlight, InFlightBuilder, Item, NotCompleted, Slo
 pub use item::{Advice, Interrupted};
 #[cfg(feature = "tokio")]
 pub(crate) use set::HandingBack;
-pub(crate) use sets::{HandBackCall, Sets};
+pub(crate) use sets::{Sets, UserCall};
 pub use stage::Stage;
 pub(crate) use stage_state::StageState;
 #[cfg(feature = "tokio")]

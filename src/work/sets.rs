@@ -13,15 +13,15 @@ use crate::text::Name;
 /// Hand-backs that failed and are kept for the report; of more, the number is in it as one row.
 const KEPT: usize = 64;
 
-/// A call that hands one item back, or tells it that it is interrupted.
-pub(crate) type HandBackCall = Box<dyn FnOnce() + Send>;
+/// One call of user code, to be made where it may hang.
+pub(crate) type UserCall = Box<dyn FnOnce() + Send>;
 
 /// The calls for what is interrupted.
 #[derive(Default)]
 pub(crate) struct Interrupting {
     /// These first: whoever is told may end by itself, and must not wait for others' hand-backs.
-    pub(crate) tell: Vec<HandBackCall>,
-    pub(crate) hand_back: Vec<HandBackCall>,
+    pub(crate) tell: Vec<UserCall>,
+    pub(crate) hand_back: Vec<UserCall>,
 }
 
 /// A set of items, whatever they are.
@@ -64,7 +64,7 @@ struct State {
 }
 
 impl State {
-    fn failed(&mut self, report: DrainReport) {
+    fn keep_failed(&mut self, report: DrainReport) {
         if self.failed.len() < KEPT {
             self.failed.push(report);
         } else {
@@ -227,7 +227,7 @@ impl Sets {
 
     /// A hand-back failed: the item may be lost, and somebody has to be told.
     pub(super) fn failed(&self, report: DrainReport) {
-        self.state.lock().failed(report);
+        self.state.lock().keep_failed(report);
     }
 
     /// Takes over what the items of a stage have come to that nobody can reach any more.
@@ -238,7 +238,7 @@ impl Sets {
         drop(theirs);
         let mut state = self.state.lock();
         for report in failed {
-            state.failed(DrainReport {
+            state.keep_failed(DrainReport {
                 stage: Some(name.clone()),
                 ..report
             });

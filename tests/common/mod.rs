@@ -23,6 +23,18 @@ pub(crate) fn embedded() -> ShutdownBuilder {
     ShutdownCoordinator::builder().signals([]).grace_period(FAR)
 }
 
+/// Little time for the drain, much for what comes after it.
+pub(crate) fn hasty() -> ShutdownBuilder {
+    embedded()
+        .grace_period(SHORT * 40)
+        .cleanup_reserve(SHORT * 36)
+}
+
+/// No time for the drain, and 30 s for the hand-back.
+pub(crate) fn undrained() -> ShutdownBuilder {
+    embedded().cleanup_reserve(FAR)
+}
+
 /// What became of the hooks, in the order of the report.
 pub(crate) fn outcomes(report: &ShutdownReport) -> Vec<(&str, HookOutcome)> {
     let hooks = report.hooks().iter();
