@@ -258,6 +258,19 @@ fn a_poison_item_ends_with_the_dead_letters() {
     let _ = shutdown.shutdown();
 }
 
+/// What `fill` admits is at its first attempt.
+#[test]
+fn one_interruption_may_be_too_many() {
+    let shutdown = embedded().install().unwrap();
+    let (tell, told) = mpsc::channel();
+    let jobs = shutdown
+        .in_flight("jobs")
+        .max_interruptions(1)
+        .on_interrupted(move |item| tell.send(item.advice()));
+    drop(jobs.reserve().unwrap().fill(1).unwrap());
+    assert_eq!(told.try_recv().unwrap(), Advice::GiveUp);
+}
+
 #[test]
 fn p17_a_hand_back_may_call_shutdown() {
     let shutdown = Arc::new(embedded().install().unwrap());

@@ -124,15 +124,19 @@ pub(crate) fn hooks(shutdown: &winddown::ShutdownHandle, names: &[&'static str])
 
 /// Fills the pipe behind stderr: from now on, whoever writes to it blocks.
 pub(crate) fn fill_stderr() {
+    fill(rustix::stdio::stderr());
+}
+
+/// Until it takes no more.
+pub(crate) fn fill(pipe: BorrowedFd<'_>) {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let stderr = rustix::stdio::stderr();
-    let flags = OFlag::from_bits_retain(fcntl(stderr, FcntlArg::F_GETFL).unwrap());
-    fcntl(stderr, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
+    let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL).unwrap());
+    fcntl(pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
     for size in [4096, 1] {
         let block = vec![b'.'; size];
-        while rustix::io::write(stderr, &block).is_ok() {}
+        while rustix::io::write(pipe, &block).is_ok() {}
     }
-    fcntl(stderr, FcntlArg::F_SETFL(flags)).unwrap();
+    fcntl(pipe, FcntlArg::F_SETFL(flags)).unwrap();
 }
 
 /// Until so many of the shutdown's own threads have started, and sleep: to start, they need memory.

@@ -1,6 +1,7 @@
 //! P15: from the report to the end of the process, by a return from main.
 
-use std::process::ExitCode;
+use std::io::Read as _;
+use std::process::{ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use libtest_mimic::Trial;
 use winddown::ShutdownCoordinator;
 
 use crate::Scenario;
-use crate::child::{hang, hear, hooks, quick, tell};
+use crate::child::{fill, hang, hear, hooks, quick, tell};
 use crate::harness::{End, Launch, PROMPT, trials};
 use crate::sys;
 
@@ -17,6 +18,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a local hangs", a_local_hangs),
     ("another exits", another_exits),
     ("stdout is locked", stdout_is_locked),
+    ("a value hangs", a_value_hangs),
+    ("slow reader", slow_reader),
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -25,6 +28,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_local_of_main_that_hangs_keeps_nobody,
         another_thread_inside_exit_keeps_nobody,
         a_lock_on_stdout_holds_up_nobody,
+        a_value_of_run_that_hangs_keeps_nobody,
+        a_slow_reader_of_stdout_gets_all,
     ]
 }
 
@@ -55,14 +60,52 @@ fn a_program_that_goes_on_after_run_is_left_alone() {
     program.end().assert(End::Code(7), &["once", "twice"]);
 }
 
-fn a_local_hangs(_: &str) -> ExitCode {
-    struct Hangs;
-    impl Drop for Hangs {
-        fn drop(&mut self) {
-            tell("stuck");
-            hang();
-        }
+/// As it is dropped.
+struct Hangs;
+
+impl Drop for Hangs {
+    fn drop(&mut self) {
+        tell("stuck");
+        hang();
     }
+}
+
+fn a_value_hangs(_: &str) -> ExitCode {
+    quick()
+        .grace_period(Duration::from_millis(500))
+        .run(|_| Ok::<_, String>(Hangs))
+}
+
+/// Within the grace period, as all of the program.
+fn a_value_of_run_that_hangs_keeps_nobody() {
+    Launch::new("a value hangs")
+        .start()
+        .end()
+        .assert(End::Code(124), &["stuck"])
+        .assert_within(PROMPT);
+}
+
+/// What the pipe takes before anybody reads, and what std still has then.
+fn slow_reader(_: &str) -> ExitCode {
+    fill(rustix::stdio::stdout());
+    print!("tail");
+    run(|_| ())
+}
+
+fn a_slow_reader_of_stdout_gets_all() {
+    let mut command = Launch::new("slow reader").command();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    // The reader's lateness.
+    thread::sleep(Duration::from_millis(200));
+    let mut all = String::new();
+    stdout.read_to_string(&mut all).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(all.ends_with("tail"), "{} bytes", all.len());
+}
+
+fn a_local_hangs(_: &str) -> ExitCode {
     thread_local!(static LOCAL: Hangs = const { Hangs });
     LOCAL.with(|_| ());
     run(|_| ())
