@@ -129,7 +129,7 @@ fn p20_an_interrupted_item_is_told_before_others_are_handed_back() {
         drop(item);
     });
     let report = bounded(move || shutdown.shutdown());
-    working.join().unwrap();
+    bounded(move || working.join().unwrap());
     let undecided = drained(&report);
     assert!(!undecided.is_empty(), "the slice was long enough for all");
     assert!(
